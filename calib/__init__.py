@@ -1,0 +1,1 @@
+"""The numbers: pixels to tensors, tensors to int8. NumPy only."""

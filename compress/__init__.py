@@ -1,0 +1,1 @@
+"""The workshop: a model in, a smaller model out, sealed as a bundle. Host only."""
