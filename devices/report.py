@@ -1,0 +1,248 @@
+"""Report: titled facts with units and basis; the only code that renders JSON, Markdown and HTML.
+
+One `Report` says what was asked, what was found and why; `to_json`, `to_markdown`, `to_html` and
+`checks_text` say it to machines, reviewers, readers and terminals. It holds no clock and no random
+choice, so the same facts give the same bytes. Only `to_html` needs a package (jinja2).
+
+ReportError   a report file that cannot be read back
+"""
+
+from __future__ import annotations
+
+from typing import Any, Dict, Optional, Tuple
+
+import msgspec
+
+from devices.budget import EXIT_CODES, LIMITS, Basis, Check, Measurement, Outcome, Refusal, Verdict
+from devices.errors import JetpressError
+from devices.roofline import LayerTime
+
+__all__ = ["COLUMNS", "FORMAT", "Column", "Figure", "Image", "Input", "Origin", "Report",
+           "ReportError", "Stage", "basis_words", "bound_words", "change_words", "checks_text",
+           "number", "report_from_json", "span", "to_html", "to_json", "to_markdown",
+           "verdict_words"]  # fmt: skip
+
+FORMAT = 1
+
+
+class ReportError(JetpressError):
+    """A report file that is not one, or is of another format."""
+
+
+class Column(msgspec.Struct, frozen=True):
+    """How a fact of a stage is titled; `better` is +1 (more is better), -1 (less) or 0."""
+
+    title: str
+    unit: str
+    better: int
+
+
+COLUMNS = {
+    "ap50": Column("AP50", "points", 1),
+    "ap": Column("AP", "points", 1),
+    "agreement": Column("Agreement", "points", 1),
+    "accuracy_drop_pt": Column("Accuracy drop", "points", -1),
+    "params": Column("Parameters", "parameters", -1),
+    "macs": Column("MACs", "MAC", -1),
+    "latency_ms": Column("Latency", "ms", -1),
+    "fps": Column("Throughput", "frames/s", 1),
+    "engine_mb": Column("Engine", "MB", -1),
+    "memory_mb": Column("Memory", "MB", -1),
+}
+"""Facts of a stage in the order they are shown; a fact of another name follows under its name."""
+
+
+class Stage(msgspec.Struct, frozen=True, kw_only=True):
+    """The model after one pass (or the baseline): what was done, what it costs, where time goes."""
+
+    name: str
+    words: str
+    facts: Tuple[Measurement, ...]
+    layers: Tuple[LayerTime, ...] = ()
+
+    def fact(self, name: str) -> Optional[Measurement]:
+        """The fact of that name, or None when it is not known."""
+        return next((fact for fact in self.facts if fact.name == name), None)
+
+
+class Origin(msgspec.Struct, frozen=True, kw_only=True):
+    """One link of the lineage: which step, with which parameters, made what from what."""
+
+    name: str
+    key: str
+    params: Dict[str, Any]  # JSON values; what a pass was given
+    input_sha256: str = ""
+    output_sha256: str = ""
+
+
+class Input(msgspec.Struct, frozen=True, kw_only=True):
+    """Something the run was given: its role (model, data, labels, ...), its name and its hash."""
+
+    role: str
+    name: str
+    sha256: str = ""
+    note: str = ""
+
+
+class Report(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything a run or a gate has to say; `profile` is a board's name, `board` its title.
+
+    `board_mode` is the power mode judged; `basis` the weakest basis of the facts behind the checks.
+    `command` is what to type to get it again.
+    """
+
+    format: int = FORMAT
+    title: str
+    profile: str
+    board: str
+    board_mode: str = ""
+    verdict: Outcome
+    basis: Optional[Basis]
+    checks: Tuple[Check, ...]
+    stages: Tuple[Stage, ...] = ()
+    refusals: Tuple[Refusal, ...] = ()
+    lineage: Tuple[Origin, ...] = ()
+    inputs: Tuple[Input, ...] = ()
+    notes: Tuple[str, ...] = ()
+    command: str = ""
+
+    @property
+    def exit_code(self) -> int:
+        """0 pass, 3 fail, 4 inconclusive."""
+        return EXIT_CODES[self.verdict]
+
+
+class Image(msgspec.Struct, frozen=True, kw_only=True):
+    """A picture inside a figure: a caption, what it shows in words, and a `data:` URI."""
+
+    label: str
+    alt: str
+    src: str
+
+    def __post_init__(self) -> None:
+        if not self.src.startswith("data:image/"):
+            raise ValueError(f"{self.label}: a report is self-contained, {self.src[:40]!r} is not")
+
+
+class Figure(msgspec.Struct, frozen=True, kw_only=True):
+    """Something to look at in the HTML: one inline SVG, or images side by side."""
+
+    title: str
+    caption: str
+    svg: str = ""
+    images: Tuple[Image, ...] = ()
+
+
+def to_json(report: Report) -> bytes:
+    """The report for machines: UTF-8, two spaces, keys in the order of the fields."""
+    return msgspec.json.format(msgspec.json.encode(report, order="sorted"), indent=2) + b"\n"
+
+
+def report_from_json(data: bytes, *, where: str = "report.json") -> Report:
+    """Read `to_json` back; `ReportError` names the field at fault."""
+    try:
+        report = msgspec.json.decode(data, type=Report)
+    except (msgspec.DecodeError, ValueError) as error:
+        raise ReportError(where, found=str(error), expected=f"a report of format {FORMAT}",
+                          cure="run the command that wrote it again") from error  # fmt: skip
+    if report.format != FORMAT:
+        raise ReportError(where, found=f"format {report.format}", expected=f"format {FORMAT}",
+                          cure="read it with the version that wrote it")  # fmt: skip
+    return report
+
+
+def to_markdown(report: Report) -> str:
+    """The report for reviewers: verdict first, then checks, stages, refusals, lineage, inputs."""
+    from devices.report_text import markdown
+
+    return markdown(report)
+
+
+def to_html(report: Report, figures: Tuple[Figure, ...] = ()) -> str:
+    """The report for readers: one file that opens offline; `MissingExtraError` without jinja2."""
+    from devices.report_page import page
+
+    return page(report, figures)
+
+
+def checks_text(verdict: Verdict, *, profile: str, refusals: Tuple[Refusal, ...] = ()) -> str:
+    """The checks for a terminal: an aligned table, refusals, the verdict; last line the basis."""
+    from devices.report_text import terminal
+
+    return terminal(verdict, profile, refusals)
+
+
+def verdict_words(outcome: Outcome, checks: Tuple[Check, ...]) -> str:
+    """The outcome in one sentence that names what decided it.
+
+    >>> verdict_words(Outcome.PASS, ())
+    'No limit was set, so none is broken.'
+    """
+    names = [check.limit for check in checks if check.outcome is outcome]
+    if outcome is Outcome.PASS:
+        return "Every limit holds." if names else "No limit was set, so none is broken."
+    if not names:
+        return "Refused: the board cannot honour what was asked."
+    if outcome is Outcome.FAIL:
+        return f"Outside the limit: {', '.join(names)}."
+    return f"The facts do not decide: {', '.join(names)}."
+
+
+def basis_words(basis: Optional[Basis], profile: str) -> str:
+    """What a verdict rests on, in a sentence; only measurements may ever release.
+
+    >>> basis_words(Basis.PREDICTED, "jetson-nano")
+    'predicted - nothing ran on a jetson-nano; not a release gate'
+    """
+    if basis is Basis.MEASURED:
+        return f"measured - every fact was read on a {profile}"
+    if basis is Basis.EMULATED:
+        return f"emulated - a host ran in place of a {profile}; not a release gate"
+    if basis is Basis.PREDICTED:
+        return f"predicted - nothing ran on a {profile}; not a release gate"
+    return f"none - no fact about a {profile} is known; not a release gate"
+
+
+def number(value: float, unit: str) -> str:
+    """A value for people, without its unit; counts get an SI prefix.
+
+    >>> number(3_051_234, "parameters"), number(6.0423, "ms"), number(0.0, "points")
+    ('3.05 M', '6.04', '0.00')
+    """
+    if unit in ("parameters", "MAC"):
+        for size, prefix in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
+            if abs(value) >= size:
+                return f"{value / size:.3g}{prefix}"
+        return f"{value:.0f}"
+    decimals = 2 if abs(value) < 9.995 else 1 if abs(value) < 999.5 else 0
+    return f"{value:.{decimals}f}"
+
+
+def span(fact: Measurement) -> str:
+    """The interval of a fact for people; empty when the number is exact."""
+    if fact.low == fact.high:
+        return ""
+    return f"{number(fact.low, fact.unit)} to {number(fact.high, fact.unit)}"
+
+
+def bound_words(check: Check) -> str:
+    """A limit for people: `at most 150 MB`."""
+    side = "at least" if LIMITS[check.limit].at_least else "at most"
+    return f"{side} {check.bound:g} {check.unit}"
+
+
+def change_words(before: Measurement, after: Measurement) -> str:
+    """How a fact moved: a difference for points, a percentage otherwise.
+
+    >>> ms = dict(unit="ms", basis=Basis.PREDICTED, source="s")
+    >>> change_words(Measurement.exact("a", 10, **ms), Measurement.exact("a", 4, **ms))
+    '−60 %'
+    """
+    delta = after.value - before.value
+    if after.unit == "points":
+        text = f"{delta:+.1f}"
+    elif before.value == 0:
+        return ""
+    else:
+        text = f"{100 * delta / before.value:+.0f} %"
+    return "±0" if text.strip("+-0. %") == "" else text.replace("-", "−")

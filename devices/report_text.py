@@ -1,0 +1,174 @@
+"""The text faces of a Report: Markdown for reviewers, an aligned table for terminals."""
+
+from __future__ import annotations
+
+from typing import Iterator, List, Sequence, Tuple
+
+import msgspec
+
+from devices.budget import Check, Measurement, Refusal, Verdict
+from devices.report import (
+    COLUMNS,
+    Column,
+    Origin,
+    Report,
+    Stage,
+    basis_words,
+    bound_words,
+    change_words,
+    number,
+    span,
+    verdict_words,
+)
+
+__all__ = ["basis_of", "columns_of", "markdown", "params_words", "short_hash", "terminal"]
+
+_SHORT = 12
+
+
+def markdown(report: Report) -> str:
+    """The whole report; a line per fact, so that two reports can be compared with diff."""
+    parts = [
+        [f"# {_cell(report.title)}", ""],
+        _verdict_lines(report),
+        _section("Checks", _check_rows(report.checks)),
+        _section("Stages", _stage_rows(report.stages)),
+        _section("Refused", _refusal_rows(report)),
+        _section("Lineage", _lineage_rows(report.lineage)),
+        _section("Inputs", _input_rows(report)),
+        _section("Notes", [f"* {_cell(note)}" for note in report.notes]),
+        _section("Again", ["```console", f"$ {report.command}", "```"] if report.command else []),
+    ]
+    return "\n".join(line for part in parts for line in part).rstrip() + "\n"
+
+
+def terminal(verdict: Verdict, profile: str, refusals: Sequence[Refusal] = ()) -> str:
+    """One row per check, aligned; then the verdict; the last line is always the basis."""
+    head = ("limit", "allowed", "fact", "interval", "basis", "outcome")
+    rows = [head, *(_terminal_row(check) for check in verdict.checks)]
+    widths = [max(len(row[index]) for row in rows) for index in range(len(head))]
+    lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+    lines += [f"refused: {item.what}: {item.reason}" for item in refusals]
+    lines += [f"  instead: {item.instead}" for item in refusals if item.instead]
+    words = verdict_words(verdict.outcome, verdict.checks)
+    lines += [f"{verdict.outcome.value}: {words}", f"basis: {basis_words(verdict.basis, profile)}"]
+    return "\n".join(lines)
+
+
+def columns_of(stages: Sequence[Stage]) -> Tuple[Tuple[str, Column], ...]:
+    """The facts that at least one stage knows, in the order of `COLUMNS`, strangers last."""
+    seen = {fact.name: fact for stage in stages for fact in stage.facts}
+    known = [(name, COLUMNS[name]) for name in COLUMNS if name in seen]
+    strangers = [
+        (name, Column(name, fact.unit, 0)) for name, fact in seen.items() if name not in COLUMNS
+    ]
+    return (*known, *strangers)
+
+
+def basis_of(fact: Measurement) -> str:
+    """The basis to show; parameters and operations are counted in the file, exactly."""
+    return "counted" if fact.unit in ("parameters", "MAC") else fact.basis.value
+
+
+def short_hash(sha256: str) -> str:
+    """The first digits of a hash, enough to compare by eye."""
+    return sha256[:_SHORT]
+
+
+def params_words(origin: Origin) -> str:
+    """The parameters of a step on one line, sorted by name."""
+    words = (
+        f"{name}={msgspec.json.encode(value, order='sorted').decode()}"
+        for name, value in sorted(origin.params.items())
+    )
+    return ", ".join(words)
+
+
+def _terminal_row(check: Check) -> Tuple[str, str, str, str, str, str]:
+    if check.fact is None:
+        return (check.limit, bound_words(check), "unknown", "-", "-", check.outcome.value)
+    fact = check.fact
+    value = f"{number(fact.value, fact.unit)} {fact.unit}"
+    return (check.limit, bound_words(check), value, span(fact) or "exact", fact.basis.value,
+            check.outcome.value)  # fmt: skip
+
+
+def _verdict_lines(report: Report) -> List[str]:
+    mode = f", mode {report.board_mode}" if report.board_mode else ""
+    return [
+        f"**{report.verdict.value.upper()}** (exit {report.exit_code}). "
+        f"{verdict_words(report.verdict, report.checks)}",
+        "",
+        f"Board: {_cell(report.board)} (`{report.profile}`{_cell(mode)}).  ",
+        f"Basis: {basis_words(report.basis, report.profile)}.",
+        "",
+    ]
+
+
+def _section(title: str, lines: Sequence[str]) -> List[str]:
+    return [f"## {title}", "", *lines, ""] if lines else []
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> List[str]:
+    ruled = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
+    return ruled + ["| " + " | ".join(map(_cell, row)) + " |" for row in rows]
+
+
+def _check_rows(checks: Sequence[Check]) -> List[str]:
+    rows = [
+        (f"`{check.limit}`", bound_words(check), *_fact_cells(check.fact), check.outcome.value,
+         check.reason if check.fact is None else check.fact.source)
+        for check in checks
+    ]  # fmt: skip
+    head = ("limit", "allowed", "fact", "unit", "interval", "basis", "outcome", "from")
+    return _table(head, rows) if rows else ["No limit was set."]
+
+
+def _fact_cells(fact: Measurement | None) -> Tuple[str, str, str, str]:
+    if fact is None:
+        return ("unknown", "", "", "")
+    return (number(fact.value, fact.unit), fact.unit, span(fact) or "exact", basis_of(fact))
+
+
+def _stage_rows(stages: Sequence[Stage]) -> List[str]:
+    columns = columns_of(stages)
+    head = ["stage", *(f"{column.title} ({column.unit})" for _, column in columns)]
+    rows = [[stage.name, *_stage_cells(stage, stages[0], columns)] for stage in stages]
+    return _table(head, rows) if rows else []
+
+
+def _stage_cells(
+    stage: Stage, first: Stage, columns: Sequence[Tuple[str, Column]]
+) -> Iterator[str]:
+    for name, _ in columns:
+        fact, before = stage.fact(name), first.fact(name)
+        if fact is None:
+            yield "unknown"
+            continue
+        moved = change_words(before, fact) if before is not None and stage is not first else ""
+        parts = (number(fact.value, fact.unit), f"({span(fact)})" if span(fact) else "", moved,
+                 basis_of(fact))  # fmt: skip
+        yield ", ".join(part for part in parts if part)
+
+
+def _refusal_rows(report: Report) -> List[str]:
+    rows = [(item.what, str(item.count), item.reason, item.instead) for item in report.refusals]
+    return _table(("what", "count", "why", "instead"), rows) if rows else ["Nothing was refused."]
+
+
+def _lineage_rows(lineage: Sequence[Origin]) -> List[str]:
+    rows = [
+        (step.name, short_hash(step.key), short_hash(step.input_sha256),
+         short_hash(step.output_sha256), params_words(step))
+        for step in lineage
+    ]  # fmt: skip
+    return _table(("step", "key", "from", "to", "parameters"), rows) if rows else []
+
+
+def _input_rows(report: Report) -> List[str]:
+    rows = [(item.role, item.name, short_hash(item.sha256), item.note) for item in report.inputs]
+    return _table(("role", "name", "sha256", "note"), rows) if rows else []
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.replace("|", "\\|").split())
