@@ -1,0 +1,229 @@
+"""Bundle: a folder whose every byte is named and hashed; sealed once, checked before it is parsed.
+
+    bundle.sha256    sha256 of manifest.json          checked first, byte for byte
+    manifest.json    size and sha256 of every file    parsed only when its hash is right
+    model.onnx ...   the files                        opened only when every one of them is right
+
+A seal tells an accident or a careless edit from the original. It is no signature: whoever can write
+both files can seal anything.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import os
+import stat
+from pathlib import Path, PurePosixPath
+from typing import Iterator, List, NoReturn, Set, Tuple
+
+import msgspec
+
+from edge.errors import BundleError
+from edge.manifest import FileEntry, Manifest, Step, TensorSpec, manifest_bytes, manifest_from_bytes
+
+__all__ = [
+    "Bundle",
+    "BundleError",
+    "FileEntry",
+    "Manifest",
+    "Step",
+    "TensorSpec",
+    "open_bundle",
+    "seal",
+]
+
+MANIFEST = "manifest.json"
+SEAL = "bundle.sha256"
+MANIFEST_BYTES_MAX = 64_000_000  # read into memory before anything is known about it
+CHUNK_BYTES = 1 << 20
+AGAIN = "changed after sealing, seal it again"
+
+
+@dataclasses.dataclass(frozen=True)
+class Bundle:
+    """An opened bundle: `sha256` is the one of its manifest, and so of the whole."""
+
+    root: Path
+    manifest: Manifest
+    sha256: str
+
+    def path(self, name: str) -> Path:
+        """Where a listed file lies; BundleError when the manifest lists no such file."""
+        if name not in self.manifest.files:
+            raise BundleError(
+                str(self.root / name),
+                found="no such file in the manifest",
+                expected="one of " + ", ".join(sorted(self.manifest.files)),
+                cure="name a listed file, or seal a bundle that holds it",
+            )
+        return self.root / name
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.manifest.files
+
+
+def seal(folder: Path, manifest: Manifest) -> Bundle:
+    """Hash every file in `folder`, write the manifest and the seal, and return the opened bundle.
+
+    The old seal, if any, is removed first and the new one written last, so a folder that was being
+    sealed when the power went is refused, never half right. The same files and manifest give the
+    same bytes. Raises BundleError for links, odd files, bad names, a full disk.
+    """
+    with _disk_errors(folder):
+        for name in (MANIFEST, SEAL):
+            _remove(_partial(folder / name))
+        names = [name for name in _walk(folder) if name not in (MANIFEST, SEAL)]
+        files = {name: _entry(folder / name) for name in names}
+        data = manifest_bytes(msgspec.structs.replace(manifest, files=files))
+        digest = hashlib.sha256(data).hexdigest()
+        _remove(folder / SEAL)
+        _write(folder / MANIFEST, data)
+        _write(folder / SEAL, _seal_bytes(digest))
+    return Bundle(root=folder, manifest=manifest_from_bytes(data, MANIFEST), sha256=digest)
+
+
+def open_bundle(path: Path) -> Bundle:
+    """The bundle in this folder, once every byte of it has been checked.
+
+    Raises BundleError for a missing, changed, unlisted or linked file, wherever it is.
+    """
+    if not path.is_dir():
+        _refuse(path, "no folder" if not path.exists() else "a file", "a bundle's folder",
+                "give the folder that holds manifest.json")  # fmt: skip
+    with _disk_errors(path):
+        present = set(_walk(path))
+        data, digest = _sealed_manifest(path, present)
+        manifest = manifest_from_bytes(data, str(path / MANIFEST))
+        _check_names(manifest, present)
+        for name in sorted(manifest.files):
+            _check_entry(path, name, manifest.files[name])
+    return Bundle(root=path, manifest=manifest, sha256=digest)
+
+
+def _sealed_manifest(root: Path, present: Set[str]) -> Tuple[bytes, str]:
+    for name in (SEAL, MANIFEST):
+        if name not in present:
+            _refuse(root / name, "no such file", "a sealed bundle", "seal the folder first")
+    if (root / MANIFEST).stat().st_size > MANIFEST_BYTES_MAX:
+        _refuse(root / MANIFEST, "more than 64 MB", "a manifest", "seal the bundle again")
+    data = (root / MANIFEST).read_bytes()
+    digest = hashlib.sha256(data).hexdigest()
+    with (root / SEAL).open("rb") as file:
+        sealed = file.read(len(_seal_bytes(digest)) + 1)
+    if sealed != _seal_bytes(digest):
+        text = sealed[:64].decode("ascii", "replace")
+        _refuse(MANIFEST, f"sha256 {_short(digest)}", f"{_short(text)} as sealed in {SEAL}", AGAIN)
+    return data, digest
+
+
+def _check_names(manifest: Manifest, present: Set[str]) -> None:
+    for name in sorted(manifest.files):
+        parts = PurePosixPath(name).parts
+        if not parts or name != "/".join(parts) or {"..", "/"} & set(parts) or "\\" in name:
+            _refuse(name, "a path that leaves the bundle", "a relative path inside it", AGAIN)
+        if name not in present:
+            _refuse(name, "no such file", "it, as sealed", "put it back, or seal it again")
+    for name in sorted(present - set(manifest.files) - {MANIFEST, SEAL}):
+        _refuse(name, "a file the manifest does not list", "only sealed files",
+                "take it away, or seal it again")  # fmt: skip
+
+
+def _check_entry(root: Path, name: str, sealed: FileEntry) -> None:
+    size = (root / name).stat().st_size
+    if size != sealed.bytes:
+        _refuse(name, f"{size} bytes", f"{sealed.bytes} as sealed", AGAIN)
+    digest = _entry(root / name).sha256
+    if digest != sealed.sha256:
+        _refuse(name, f"sha256 {_short(digest)}", f"{_short(sealed.sha256)} as sealed", AGAIN)
+
+
+def _walk(root: Path) -> List[str]:
+    """Relative POSIX paths of every file below `root`, sorted; anything else is refused."""
+    names: List[str] = []
+    folders = [root]
+    while folders:
+        folder = folders.pop()
+        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+        if not entries and folder != root:
+            _refuse(folder.relative_to(root).as_posix(), "an empty folder", "only sealed files",
+                    "take it away, or seal it again")  # fmt: skip
+        for entry in entries:
+            path = Path(entry.path)
+            name = path.relative_to(root).as_posix()
+            mode = entry.stat(follow_symlinks=False).st_mode
+            if not name.isprintable():
+                _refuse(ascii(name), "an unprintable name", "readable names", "rename it")
+            if stat.S_ISDIR(mode):
+                folders.append(path)
+            elif stat.S_ISREG(mode):
+                names.append(name)
+            else:
+                _refuse(name, "a link or special file", "plain files and folders",
+                        "copy what it stands for into its place")  # fmt: skip
+    return sorted(names)
+
+
+def _entry(path: Path) -> FileEntry:
+    digest, size = hashlib.sha256(), 0
+    with path.open("rb") as file:
+        while True:
+            chunk = file.read(CHUNK_BYTES)
+            if not chunk:
+                return FileEntry(bytes=size, sha256=digest.hexdigest())
+            digest.update(chunk)
+            size += len(chunk)
+
+
+def _seal_bytes(digest: str) -> bytes:
+    return f"{digest}  {MANIFEST}\n".encode()
+
+
+def _write(path: Path, data: bytes) -> None:
+    """Write to a neighbour, flush it to the disk, then rename: the old or the new, never half."""
+    partial = _partial(path)
+    try:
+        with partial.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except BaseException:
+        _remove(partial)
+        raise
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _partial(path: Path) -> Path:
+    return path.with_name(f".{path.name}.partial")
+
+
+def _remove(path: Path) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        path.unlink()
+
+
+@contextlib.contextmanager
+def _disk_errors(where: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise BundleError(
+            str(error.filename or where),
+            found=error.strerror or str(error),
+            expected="a folder that can be read and written",
+            cure="make room or fix the permissions, then run it again",
+        ) from error
+
+
+def _short(digest: str) -> str:
+    return digest[:8] + "…"
+
+
+def _refuse(where: object, found: str, expected: str, cure: str) -> NoReturn:
+    raise BundleError(str(where), found=found, expected=expected, cure=cure)

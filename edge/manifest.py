@@ -1,0 +1,99 @@
+"""Manifest: what a bundle says about itself, as plain values that survive JSON byte for byte."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Dict, Optional, Tuple
+
+import msgspec
+
+from calib.preprocess import Preprocess
+from devices.budget import Refusal
+from edge.errors import BundleError
+from edge.heads import Head
+
+__all__ = ["FORMAT", "FileEntry", "Manifest", "Step", "TensorSpec", "manifest_bytes",
+           "manifest_from_bytes"]  # fmt: skip
+
+FORMAT = 1
+PRECISIONS = ("fp32", "fp16", "int8")
+
+
+class TensorSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An input or output of the model: NumPy's name for its type, and its static shape."""
+
+    name: str
+    shape: Tuple[int, ...]
+    dtype: str = "float32"
+
+
+class FileEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A file's size in bytes and the sha256 of its content, 64 hexadecimal digits."""
+
+    bytes: int
+    sha256: str
+
+
+class Step(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One pass of the lineage: its name, its cache key, and what it started from.
+
+    `params` holds JSON values only: they are the pass's own business.
+    """
+
+    name: str
+    key: str
+    params: Dict[str, Any] = {}
+    input_sha256: str = ""
+    note: str = ""
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the model is, what it eats, what its outputs mean, how it came to be, and every file.
+
+    `files` maps a relative POSIX path to its FileEntry; `seal` fills it in.
+    """
+
+    format: int = FORMAT
+    name: str
+    task: str
+    profile: Optional[str] = None
+    precision: str
+    preprocess: Preprocess
+    head: Head
+    classes: Tuple[str, ...] = ()
+    inputs: Tuple[TensorSpec, ...]
+    outputs: Tuple[TensorSpec, ...]
+    opset: int
+    lineage: Tuple[Step, ...] = ()
+    refusals: Tuple[Refusal, ...] = ()
+    calibration_sha256: Optional[str] = None
+    files: Dict[str, FileEntry] = {}
+
+    def __post_init__(self) -> None:
+        if self.format != FORMAT:
+            raise ValueError(f"format {self.format} is not {FORMAT}, the one this version reads")
+        if self.precision not in PRECISIONS:
+            raise ValueError(f"precision {self.precision!r} is not one of {', '.join(PRECISIONS)}")
+
+    def class_name(self, class_id: int) -> str:
+        """The class's name, or `class 7` where the manifest names none."""
+        return self.classes[class_id] if class_id < len(self.classes) else f"class {class_id}"
+
+
+def manifest_bytes(manifest: Manifest) -> bytes:
+    """The one way a manifest is written: UTF-8 JSON, keys sorted, a newline at the end."""
+    plain = msgspec.to_builtins(manifest)
+    return (json.dumps(plain, indent=1, sort_keys=True, allow_nan=False) + "\n").encode()
+
+
+def manifest_from_bytes(data: bytes, where: str) -> Manifest:
+    """The manifest that was written; BundleError names the field that does not fit."""
+    try:
+        return msgspec.json.decode(data, type=Manifest)
+    except msgspec.DecodeError as error:
+        raise BundleError(
+            where,
+            found=str(error),
+            expected=f"a manifest of format {FORMAT}",
+            cure="seal the bundle with this version of jetpress, or run the version that sealed it",
+        ) from error
