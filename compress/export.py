@@ -1,0 +1,178 @@
+"""A PyTorch module, or a `package.module:factory` that makes one, to ONNX at a given opset.
+
+The export is static (batch as in the example), names its tensors, and gives the same bytes for the
+same weights: no path, no stack, no producer version stays in the file. Batch norms are folded by
+the exporter; zero padding before a convolution becomes the convolution's own `pads`, because
+
+    conv(pad(x, p), pads=q) == conv(x, pads=p + q)      for zero padding of H and W
+
+    ExportError   a JetpressError: no such factory, or a module ONNX cannot express
+"""
+
+from __future__ import annotations
+
+import importlib
+import io
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from compress.onnx_clean import fold_constants, fold_pads, name_weights
+from compress.zoo.arch import Arch
+from devices.errors import JetpressError, nearest
+
+if TYPE_CHECKING:
+    import onnx
+    import torch
+    from torch import nn
+
+__all__ = ["ExportError", "Names", "export_detector", "export_onnx", "load_factory"]
+
+
+_KNOWN_NOISE = (
+    # The TorchScript exporter is the only one that gives a true opset 13 (JetPack 4).
+    ".*legacy TorchScript-based ONNX export",
+    "The feature will be removed. Please remove usage of this function",
+    # It cannot fold the slice that reverses a pad's amounts; `compress.onnx_clean` folds it.
+    "Constant folding - Only steps=1 can be constant folded",
+)
+
+
+class ExportError(JetpressError):
+    """A module cannot be found, or cannot become ONNX."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Names:
+    """What the tensors of the ONNX graph are called, in the order of the module's own."""
+
+    inputs: tuple[str, ...] = ("images",)
+    outputs: tuple[str, ...] = ("logits", "boxes")
+
+
+def export_detector(module: nn.Module, path: Path, *, opset: int) -> None:
+    """Write one of the zoo's nets: `images` (1, 3, S, S) -> `logits`, `boxes`."""
+    import torch
+
+    arch = module.arch
+    if not isinstance(arch, Arch):
+        raise TypeError(f"{type(module).__name__} was not built by compress.zoo")
+    image = torch.zeros(1, 3, arch.size, arch.size)
+    export_onnx(module, (image,), path, names=Names(), opset=opset)
+
+
+def export_onnx(
+    module: nn.Module,
+    example_inputs: tuple[torch.Tensor, ...],
+    path: Path,
+    *,
+    names: Names,
+    opset: int,
+) -> None:
+    """Write `module` in eval mode as ONNX at exactly `opset`; the module is left as it was.
+
+    Raises `ExportError` when the exporter cannot express the module at that opset.
+    """
+    import onnx
+
+    model = onnx.load_from_string(_traced(module, example_inputs, names, opset))
+    fold_constants(model)
+    fold_pads(model.graph)
+    name_weights(model.graph)
+    _strip(model)
+    onnx.checker.check_model(model, full_check=True)
+    path.write_bytes(model.SerializeToString(deterministic=True))
+
+
+def load_factory(reference: str) -> nn.Module:
+    """Call the factory that `package.module:factory` names; what it returns must be a module.
+
+    Raises `ExportError` when a part is missing, or the result is not a `torch.nn.Module`.
+    """
+    from torch import nn
+
+    module_name, _, attribute = reference.partition(":")
+    if not module_name or not attribute:
+        raise ExportError(
+            reference,
+            found="no 'module:factory' pair",
+            expected="package.module:factory, or the path of an ONNX file",
+            cure="check the spelling; a file must exist and end in .onnx",
+        )
+    factory = _attribute(reference, module_name, attribute)
+    if not callable(factory):
+        raise ExportError(
+            reference,
+            found=f"a {type(factory).__name__}",
+            expected="a function without arguments",
+            cure="name a function that returns the model",
+        )
+    module = factory()
+    if not isinstance(module, nn.Module):
+        raise ExportError(
+            reference,
+            found=f"a {type(module).__name__} returned",
+            expected="a torch.nn.Module",
+            cure="return the model itself from the factory",
+        )
+    return module.eval()
+
+
+def _attribute(reference: str, module_name: str, attribute: str) -> object:
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        raise ExportError(
+            reference,
+            found=f"no module {error.name!r}",
+            expected="a module Python can import",
+            cure="install it, or put its folder on PYTHONPATH",
+        ) from error
+    if not hasattr(module, attribute):
+        public = tuple(name for name in vars(module) if not name.startswith("_"))
+        raise ExportError(
+            reference,
+            found=f"no {attribute!r} in {module_name}",
+            expected="a function of that name",
+            cure=nearest(attribute, public),
+        )
+    return getattr(module, attribute)
+
+
+def _traced(
+    module: nn.Module, example_inputs: tuple[torch.Tensor, ...], names: Names, opset: int
+) -> bytes:
+    import torch
+
+    buffer = io.BytesIO()
+    training = module.training
+    try:
+        with warnings.catch_warnings(), torch.no_grad():
+            for message in _KNOWN_NOISE:
+                warnings.filterwarnings("ignore", message=message)
+            torch.onnx.export(
+                module.eval(), example_inputs,
+                buffer,  # type: ignore[arg-type]  # the stub forgets that buffers are taken
+                dynamo=False, opset_version=opset,
+                input_names=list(names.inputs), output_names=list(names.outputs),
+            )  # fmt: skip
+    except torch.onnx.OnnxExporterError as error:
+        raise ExportError(
+            type(module).__name__,
+            found=str(error).splitlines()[0],
+            expected=f"operations ONNX has at opset {opset}",
+            cure="replace the operation, or choose a profile with a newer opset",
+        ) from error
+    finally:
+        module.train(training)
+    return buffer.getvalue()
+
+
+def _strip(model: onnx.ModelProto) -> None:
+    """Forget who exported this, when and from where."""
+    model.producer_name, model.producer_version, model.doc_string = "jetpress", "", ""
+    del model.metadata_props[:]
+    for node in model.graph.node:
+        node.doc_string = ""
+        del node.metadata_props[:]

@@ -1,0 +1,1 @@
+"""Small reference nets, rebuilt in PyTorch from a description of their channel counts."""
