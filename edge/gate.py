@@ -14,14 +14,15 @@ from pathlib import Path
 from typing import Dict, List, Optional, Tuple, TypeVar
 
 import msgspec
-from devices.memory import predict_engine_mb, predict_memory_mb
-from devices.profile import Profile
-from devices.roofline import Costs, LayerTime, predict
 
 from devices.budget import Basis, Budget, Measurement, Outcome, Refusal, Verdict
-from devices.errors import JetpressError
+from devices.memory import predict_engine_mb, predict_memory_mb
+from devices.profile import Profile
 from devices.report import Input, Origin, Report, Stage, checks_text
-from edge.bundle import Bundle, Step
+from devices.roofline import Costs, LayerTime, predict
+from edge.bundle import Bundle
+from edge.errors import EdgeError
+from edge.manifest import Step
 
 __all__ = ["ACCURACY_FILE", "COSTS_FILE", "GateError", "Judgement", "Predicted", "gate_report",
            "judge_bundle", "origins", "predict_facts", "read_accuracy", "read_costs",
@@ -35,7 +36,7 @@ _COSTS = msgspec.json.Decoder(Costs)
 _ACCURACY = msgspec.json.Decoder(Tuple[Measurement, ...])
 
 
-class GateError(JetpressError):
+class GateError(EdgeError):
     """A fact file inside a bundle is not what its name says."""
 
 
