@@ -25,7 +25,8 @@ _BOUNDS = (
     ("floor", "kernel launch floor"),
 )
 _TOP = 14
-_LABEL_CHARS = 27
+_BARS_LEFT = 222.0
+_LABEL_CHARS = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,14 +98,14 @@ def kernels_drawing(stage: Stage) -> Figure | None:
     shown = [*((layer.kernel, layer.ms, layer.bound) for layer in top)]
     svg = _svg(26 + 23 * (len(shown) + bool(rest)) + 14, "Slowest kernels, predicted: " + "; ".join(
         f"{name} {ms:.3f} ms, {bound} bound" for name, ms, bound in shown))  # fmt: skip
-    axis = _Axis(0.0, max(ranked[0].ms, 1e-9), 200.0, _WIDTH - 62.0)
+    axis = _Axis(0.0, max(ranked[0].ms, 1e-9), _BARS_LEFT, _WIDTH - 62.0)
     for row, (name, ms, bound) in enumerate(shown):
         _kernel_row(svg, 23.0 * row, (name, ms, bound), axis)
     if rest:
         words = f"{len(rest)} more kernel{'s' if len(rest) > 1 else ''}, together"
         y = 23.0 * len(shown) + 15
-        _label(svg, (194, y), words, "soft", anchor="end")
-        _label(svg, (200, y), f"{sum(layer.ms for layer in rest):.2f} ms", "soft")
+        _label(svg, (_BARS_LEFT - 6, y), words, "soft", anchor="end")
+        _label(svg, (_BARS_LEFT, y), f"{sum(layer.ms for layer in rest):.2f} ms", "soft")
     _bound_legend(svg, 23.0 * (len(shown) + bool(rest)) + 28)
     return Figure(title=f"Where the time goes: {stage.name}", svg=_text_of(svg), caption=
                   f"The {len(top)} slowest of {len(ranked)} fused kernels, predicted. Hover a bar "

@@ -19,7 +19,7 @@ from devices.roofline import LayerTime
 
 __all__ = ["COLUMNS", "FORMAT", "Column", "Figure", "Image", "Input", "Origin", "Report",
            "ReportError", "Stage", "basis_words", "bound_words", "change_words", "checks_text",
-           "number", "report_from_json", "span", "to_html", "to_json", "to_markdown",
+           "digits_of", "number", "report_from_json", "span", "to_html", "to_json", "to_markdown",
            "verdict_words"]  # fmt: skip
 
 FORMAT = 1
@@ -178,7 +178,7 @@ def verdict_words(outcome: Outcome, checks: Tuple[Check, ...]) -> str:
     >>> verdict_words(Outcome.PASS, ())
     'No limit was set, so none is broken.'
     """
-    names = [check.limit for check in checks if check.outcome is outcome]
+    names = [_decided_by(check) for check in checks if check.outcome is outcome]
     if outcome is Outcome.PASS:
         return "Every limit holds." if names else "No limit was set, so none is broken."
     if not names:
@@ -203,32 +203,59 @@ def basis_words(basis: Optional[Basis], profile: str) -> str:
     return f"none - no fact about a {profile} is known; not a release gate"
 
 
-def number(value: float, unit: str) -> str:
-    """A value for people, without its unit; counts get an SI prefix.
+def number(value: float, unit: str, digits: int = 3) -> str:
+    """A value for people, without its unit, to `digits` figures; counts get an SI prefix.
 
-    >>> number(3_051_234, "parameters"), number(6.0423, "ms"), number(0.0, "points")
-    ('3.05 M', '6.04', '0.00')
+    >>> number(3_051_234, "parameters"), number(6.0423, "ms"), number(816.8, "MB"), number(0, "MB")
+    ('3.05 M', '6.04', '817', '0.00')
     """
     if unit in ("parameters", "MAC"):
         for size, prefix in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
             if abs(value) >= size:
-                return f"{value / size:.3g}{prefix}"
+                return f"{value / size:.{digits}g}{prefix}"
         return f"{value:.0f}"
-    decimals = 2 if abs(value) < 9.995 else 1 if abs(value) < 999.5 else 0
-    return f"{value:.{decimals}f}"
+    whole = len(f"{abs(value):.0f}")
+    return f"{value:.{max(0, digits - whole)}f}"
 
 
-def span(fact: Measurement) -> str:
+def span(fact: Measurement, digits: int = 3) -> str:
     """The interval of a fact for people; empty when the number is exact."""
     if fact.low == fact.high:
         return ""
-    return f"{number(fact.low, fact.unit)} to {number(fact.high, fact.unit)}"
+    return f"{number(fact.low, fact.unit, digits)} to {number(fact.high, fact.unit, digits)}"
+
+
+def digits_of(check: Check) -> int:
+    """How many figures keep a fact apart from its bound: 100.04 MB is not the 100 MB allowed."""
+    if check.fact is None:
+        return 3
+    apart = [
+        value
+        for value in (check.fact.low, check.fact.value, check.fact.high)
+        if value != check.bound
+    ]
+    for digits in range(3, 9):
+        bound = number(check.bound, check.unit, digits)
+        if all(number(value, check.unit, digits) != bound for value in apart):
+            return digits
+    return 9
 
 
 def bound_words(check: Check) -> str:
     """A limit for people: `at most 150 MB`."""
     side = "at least" if LIMITS[check.limit].at_least else "at most"
-    return f"{side} {check.bound:g} {check.unit}"
+    unit = check.unit[:-1] if check.bound == 1 and check.unit == "points" else check.unit
+    return f"{side} {check.bound:g} {unit}"
+
+
+def _decided_by(check: Check) -> str:
+    if check.fact is None:
+        return f"{check.limit} ({check.reason})"
+    digits = digits_of(check)
+    value = number(check.fact.value, check.unit, digits)
+    interval = span(check.fact, digits)
+    between = f", {interval}" if check.outcome is Outcome.INCONCLUSIVE else ""
+    return f"{check.limit} ({value} {check.unit}{between}; {bound_words(check)} allowed)"
 
 
 def change_words(before: Measurement, after: Measurement) -> str:

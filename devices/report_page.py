@@ -17,6 +17,7 @@ from devices.report import (
     basis_words,
     bound_words,
     change_words,
+    digits_of,
     number,
     span,
     verdict_words,
@@ -96,7 +97,8 @@ def gauge(check: Check) -> Optional[Gauge]:
         return round(100 * (value - start) / (end - start), 2)
 
     at_least = LIMITS[check.limit].at_least
-    interval = span(fact) or number(fact.value, fact.unit)
+    digits = digits_of(check)
+    interval = span(fact, digits) or number(fact.value, fact.unit, digits)
     return Gauge(
         low=at(fact.low),
         width=round(at(fact.high) - at(fact.low), 2),
@@ -176,6 +178,7 @@ def _filters() -> Dict[str, Callable[..., object]]:
         "gauge": gauge,
         "change": change,
         "bases": _bases,
+        "digits_of": digits_of,
         "mark": _MARKS.__getitem__,
         "limit_words": lambda check: LIMITS[check.limit].words,
     }

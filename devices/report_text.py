@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Iterator, List, Sequence, Tuple
+from typing import Iterator, List, Optional, Sequence, Tuple
 
 import msgspec
 
@@ -16,6 +16,7 @@ from devices.report import (
     basis_words,
     bound_words,
     change_words,
+    digits_of,
     number,
     span,
     verdict_words,
@@ -87,9 +88,9 @@ def params_words(origin: Origin) -> str:
 def _terminal_row(check: Check) -> Tuple[str, str, str, str, str, str]:
     if check.fact is None:
         return (check.limit, bound_words(check), "unknown", "-", "-", check.outcome.value)
-    fact = check.fact
-    value = f"{number(fact.value, fact.unit)} {fact.unit}"
-    return (check.limit, bound_words(check), value, span(fact) or "exact", fact.basis.value,
+    fact, digits = check.fact, digits_of(check)
+    value = f"{number(fact.value, fact.unit, digits)} {fact.unit}"
+    return (check.limit, bound_words(check), value, span(fact, digits) or "exact", fact.basis.value,
             check.outcome.value)  # fmt: skip
 
 
@@ -116,18 +117,23 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> List[str]:
 
 def _check_rows(checks: Sequence[Check]) -> List[str]:
     rows = [
-        (f"`{check.limit}`", bound_words(check), *_fact_cells(check.fact), check.outcome.value,
-         check.reason if check.fact is None else check.fact.source)
+        (f"`{check.limit}`", bound_words(check), *_fact_cells(check.fact, digits_of(check)),
+         check.outcome.value, check.reason if check.fact is None else check.fact.source)
         for check in checks
     ]  # fmt: skip
     head = ("limit", "allowed", "fact", "unit", "interval", "basis", "outcome", "from")
     return _table(head, rows) if rows else ["No limit was set."]
 
 
-def _fact_cells(fact: Measurement | None) -> Tuple[str, str, str, str]:
+def _fact_cells(fact: Optional[Measurement], digits: int) -> Tuple[str, str, str, str]:
     if fact is None:
         return ("unknown", "", "", "")
-    return (number(fact.value, fact.unit), fact.unit, span(fact) or "exact", basis_of(fact))
+    return (
+        number(fact.value, fact.unit, digits),
+        fact.unit,
+        span(fact, digits) or "exact",
+        basis_of(fact),
+    )
 
 
 def _stage_rows(stages: Sequence[Stage]) -> List[str]:

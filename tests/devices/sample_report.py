@@ -51,7 +51,7 @@ def stages() -> tuple:
     return (
         stage("baseline", "as published, FP32 weights", (61.3, 17.4, 3.05e6, 7.3e8, 13.1, 9.1)),
         stage("prune", "34 % of the channels cut", (48.6, 12.9, 1.32e6, 3.1e8, 6.04, 5.6)),
-        stage("distil", "taught by the teacher on the scene", (68.2, 21.2, 1.32e6, 3.1e8, 6.04, 5.6)),
+        stage("distil", "taught on the scene", (68.2, 21.2, 1.32e6, 3.1e8, 6.04, 5.6)),
         stage("fp16", "runs in FP16 by builder flag", (68.1, 21.2, 1.32e6, 3.1e8, 6.04, 5.6)),
     )  # fmt: skip
 
@@ -74,12 +74,13 @@ def sample_report(budget: Budget, profile: "Profile | None" = None, **changes) -
         "stages": done,
         "refusals": (
             profile.refuse("int8"),
-            Refusal(what="corrupt images", reason="the JPEG ends early", count=3, instead="skipped"),
+            Refusal(what="corrupt images", reason="file ends early", count=3, instead="skipped"),
             Refusal(what="channels kept", reason="coupled with an output of the head", count=24),
         ),
         "lineage": tuple(
-            Origin(name=item.name, key=HASHES[4], input_sha256=HASHES[i], output_sha256=HASHES[i + 1],
-                   params={"seed": 0, "steps": 240, "keep": 0.66, "frames": [0, 560]} if i else {})
+            Origin(name=item.name, key=HASHES[4], input_sha256=HASHES[i],
+                   output_sha256=HASHES[i + 1],
+                   params={"seed": 0, "steps": 240, "frames": [0, 560]} if i else {})
             for i, item in enumerate(done)
         ),
         "inputs": (
