@@ -1,4 +1,4 @@
-"""How long steps tell how far they are: the protocol every step takes, and one that says nothing."""
+"""How long steps tell how far they are: the protocol they take, and one that says nothing."""
 
 from __future__ import annotations
 
