@@ -1,0 +1,182 @@
+"""Quantize a float ONNX file to INT8 for TensorRT: prepare, calibrate, legalize, write.
+
+The result is a new file whose Q/DQ nodes TensorRT reads as they stand, a `Ranges` that records
+every activation scale, and refusals for all that was left in float or gave way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calib.ranges import Ranges, TensorRange
+from compress.quantize.errors import QuantizeError
+from compress.quantize.graph import MATRIX_OPS, QdqGraph
+from compress.quantize.legalize import legalize
+from compress.quantize.nncf_ptq import ESTIMATOR, calibrate
+from compress.quantize.prepare import opset_of, prepare
+from devices.budget import Refusal
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+__all__ = ["Feeds", "Int8Options", "Int8Result", "load_model", "quantize_int8", "save_model"]
+
+Feeds = Iterable[Mapping[str, NDArray[np.float32]]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Int8Options:
+    """What to leave float, what the board's parser takes, and how much to look at.
+
+    `keep_float` names ONNX nodes; `frames_max` calibration frames are read, 300 as NNCF does.
+    """
+
+    opset_max: int = 17
+    keep_float: tuple[str, ...] = ()
+    frames_max: int = 300
+    calibration_sha256: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.frames_max < 1:
+            raise ValueError(f"frames_max must be 1 or more, not {self.frames_max}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Int8Result:
+    """What was written, what was not quantized and why, and how much was.
+
+    `quantized` and `matrix_ops` count convolutions and matrix products.
+    """
+
+    path: Path
+    ranges: Ranges
+    refusals: tuple[Refusal, ...]
+    quantized: int
+    matrix_ops: int
+    frames: int
+
+
+def quantize_int8(
+    model_path: Path,
+    feeds: Feeds,
+    out: Path,
+    options: Int8Options,
+    on_frame: Callable[[], None] | None = None,
+) -> Int8Result:
+    """Write `out`, an INT8 version of `model_path`, and `ranges.json` beside it.
+
+    `feeds` yields input name -> float32 array, already preprocessed; `on_frame` is called once for
+    each that is read. The same inputs give the same bytes. Raises QuantizeError; then nothing is
+    written.
+    """
+    source = load_model(model_path)
+    ready = prepare(source, options.opset_max, str(model_path))
+    refusals = _opset_note(source, ready)
+    items = list(_limited(feeds, options.frames_max, on_frame))
+    calibrated = calibrate(ready, items, options.keep_float)
+    legal, given = legalize(calibrated)
+    quantized, total = count_quantized(legal)
+    result = Int8Result(
+        path=out,
+        ranges=ranges_of(legal, calibrated, len(items), options.calibration_sha256),
+        refusals=(*refusals, *_kept(options.keep_float), *given),
+        quantized=quantized,
+        matrix_ops=total,
+        frames=len(items),
+    )
+    save_model(legal, out)
+    result.ranges.save(out.with_name("ranges.json"))
+    return result
+
+
+def load_model(path: Path) -> ModelProto:
+    """Read an ONNX file. Raises QuantizeError when it is missing or is not ONNX."""
+    import onnx
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # no stubs
+
+    try:
+        return onnx.load(path)
+    except (OSError, DecodeError) as error:
+        raise QuantizeError(
+            str(path),
+            found=str(error) or type(error).__name__,
+            expected="a readable ONNX file",
+            cure="export the model again",
+        ) from error
+
+
+def save_model(model: ModelProto, path: Path) -> None:
+    """Write a model; the same model gives the same bytes."""
+    path.write_bytes(model.SerializeToString(deterministic=True))
+
+
+def ranges_of(
+    legal: ModelProto, calibrated: ModelProto, frames: int, calibration_sha256: str | None
+) -> Ranges:
+    """Every activation scale of the legal model; a note where it is not the calibrator's own."""
+    before = QdqGraph(calibrated)
+    found = {pair.source: before.scale(pair) for pair in before.activation_pairs()}
+    graph = QdqGraph(legal)
+    tensors = {}
+    for pair in graph.activation_pairs():
+        scale = float(graph.scale(pair))
+        known = pair.source in found
+        note = "" if known else "placed before a layer, with the scale of what flows into it"
+        if known and not _same(scale, float(np.max(found[pair.source]))):
+            note = "widened: made symmetric int8, or shared across a Concat"
+        tensors[pair.source] = TensorRange(scale=scale, method=ESTIMATOR, note=note)
+    return Ranges(tensors=tensors, frames=frames, calibration_sha256=calibration_sha256)
+
+
+def count_quantized(model: ModelProto) -> tuple[int, int]:
+    """How many matrix ops with constant weights have INT8 weights, and how many there are."""
+    graph = QdqGraph(model)
+    quantized = sum(graph.weight_dequantize(n) is not None for n in graph.by_type(*MATRIX_OPS))
+    plain = sum(
+        any(graph.constant(name) is not None for name in node.input[1:2])
+        for node in graph.by_type(*MATRIX_OPS)
+    )
+    return quantized, quantized + plain
+
+
+def _same(a: float, b: float) -> bool:
+    return abs(a - b) <= 1e-6 * abs(b)
+
+
+def _limited(
+    feeds: Feeds, count: int, on_frame: Callable[[], None] | None
+) -> Iterator[Mapping[str, NDArray[np.float32]]]:
+    for index, item in enumerate(feeds):
+        if index == count:
+            return
+        if on_frame is not None:
+            on_frame()
+        yield item
+
+
+def _opset_note(source: ModelProto, ready: ModelProto) -> tuple[Refusal, ...]:
+    before, after = opset_of(source), opset_of(ready)
+    if before == after:
+        return ()
+    reason = "a scale per output channel needs opset 13"
+    return (Refusal(what=f"opset {before}", reason=reason, instead=f"opset {after}"),)
+
+
+def _kept(names: tuple[str, ...]) -> tuple[Refusal, ...]:
+    if not names:
+        return ()
+    shown = ", ".join(names[:3])
+    return (
+        Refusal(
+            what="INT8 for named layers",
+            reason="keep_float asks for it",
+            count=len(names),
+            instead=f"FP16: {shown}",
+        ),
+    )
