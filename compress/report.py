@@ -14,7 +14,7 @@ from pathlib import Path
 from compress.plots import accuracy_drawing, bounds_drawing, kernels_drawing
 from devices.budget import Refusal
 from devices.profile import Profile
-from devices.report import Figure, Input, Report, Stage, to_html, to_json, to_markdown
+from devices.report import Figure, Input, Report, ReportError, Stage, to_html, to_json, to_markdown
 from edge.bundle import Bundle
 from edge.gate import Judgement, origins, predict_facts, read_accuracy, read_costs
 from edge.manifest import Step
@@ -115,5 +115,9 @@ def _replace(path: Path, data: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
+    except OSError as error:
+        raise ReportError(str(path), found=error.strerror or str(error),
+                          expected="a folder that takes it",
+                          cure="make room or choose another --out; the bundle is intact") from error  # fmt: skip
     finally:
         partial.unlink(missing_ok=True)

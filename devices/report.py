@@ -73,6 +73,7 @@ class Origin(msgspec.Struct, frozen=True, kw_only=True):
     params: Dict[str, Any]  # JSON values; what a pass was given
     input_sha256: str = ""
     output_sha256: str = ""
+    note: str = ""
 
 
 class Input(msgspec.Struct, frozen=True, kw_only=True):
@@ -255,7 +256,7 @@ def _decided_by(check: Check) -> str:
     value = number(check.fact.value, check.unit, digits)
     interval = span(check.fact, digits)
     between = f", {interval}" if check.outcome is Outcome.INCONCLUSIVE else ""
-    return f"{check.limit} ({value} {check.unit}{between}; {bound_words(check)} allowed)"
+    return f"{check.limit} ({value}{between}; {bound_words(check)})"
 
 
 def change_words(before: Measurement, after: Measurement) -> str:

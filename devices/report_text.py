@@ -165,10 +165,10 @@ def _refusal_rows(report: Report) -> List[str]:
 def _lineage_rows(lineage: Sequence[Origin]) -> List[str]:
     rows = [
         (step.name, short_hash(step.key), short_hash(step.input_sha256),
-         short_hash(step.output_sha256), params_words(step))
+         short_hash(step.output_sha256), params_words(step), step.note)
         for step in lineage
     ]  # fmt: skip
-    return _table(("step", "key", "from", "to", "parameters"), rows) if rows else []
+    return _table(("step", "key", "from", "to", "parameters", "note"), rows) if rows else []
 
 
 def _input_rows(report: Report) -> List[str]:

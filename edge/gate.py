@@ -156,7 +156,7 @@ def origins(steps: Tuple[Step, ...], sealed_sha256: str) -> Tuple[Origin, ...]:
     made = [*(step.input_sha256 for step in steps[1:]), sealed_sha256]
     return tuple(
         Origin(name=step.name, key=step.key, params=step.params, input_sha256=step.input_sha256,
-               output_sha256=output)
+               output_sha256=output, note=step.note)
         for step, output in zip(steps, made)
     )  # fmt: skip
 
