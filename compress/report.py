@@ -116,8 +116,11 @@ def _replace(path: Path, data: bytes) -> None:
             os.fsync(file.fileno())
         partial.replace(path)
     except OSError as error:
-        raise ReportError(str(path), found=error.strerror or str(error),
-                          expected="a folder that takes it",
-                          cure="make room or choose another --out; the bundle is intact") from error  # fmt: skip
+        raise ReportError(
+            str(path),
+            found=error.strerror or str(error),
+            expected="a folder that takes it",
+            cure="make room or choose another --out; the bundle is intact",
+        ) from error
     finally:
         partial.unlink(missing_ok=True)

@@ -86,7 +86,7 @@ def test_a_failed_write_leaves_the_earlier_file_and_no_scraps(tmp_path, monkeypa
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.fsync", full)
-    with pytest.raises(ReportError, match="found No space left.*; make room"):
+    with pytest.raises(ReportError, match=r"found No space left.*; make room"):
         write_reports(report, tmp_path)
     assert (tmp_path / "report.json").read_text() == "earlier"
     assert {path.name for path in tmp_path.iterdir()} == {"b", "report.json"}
