@@ -73,7 +73,7 @@ def sample_report(budget: Budget, profile: "Profile | None" = None, **changes) -
         "checks": verdict.checks,
         "stages": done,
         "refusals": (
-            profile.refuse("int8"),
+            *filter(None, (profile.refuse("int8"),)),
             Refusal(what="corrupt images", reason="file ends early", count=3, instead="skipped"),
             Refusal(what="channels kept", reason="coupled with an output of the head", count=24),
         ),
