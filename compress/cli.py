@@ -1,0 +1,182 @@
+"""The `compress` command: from arguments to a Job, from what happened to an exit code."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from devices.budget import LIMITS, Budget
+from devices.errors import EXIT_BAD_INPUT, JetpressError
+from devices.profile import Profile, load_profile
+from devices.tomlfile import read_toml
+
+__all__ = ["main"]
+
+EXIT_STOPPED = 130  # Ctrl-C, as a shell says it
+FULL = {errno.ENOSPC, errno.EDQUOT}
+CLOSED = {errno.EACCES, errno.EPERM, errno.EROFS}
+
+
+class FlagError(JetpressError):
+    """A flag or a budget file that cannot be read."""
+
+
+def _limits(command: Any) -> Any:  # noqa: ANN401 - click's decorators take and give anything
+    """One option for each limit of a Budget, worded by the limit itself."""
+    for name, limit in reversed(LIMITS.items()):
+        command = click.option(
+            "--" + name.replace("_", "-"),
+            type=float,
+            metavar=limit.unit.upper(),
+            help=f"{'At least' if limit.at_least else 'At most'}: {limit.words} ({limit.unit}). "
+            "Default: the profile's.",
+        )(command)
+    return command
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.argument("model", required=False)
+@click.option("--profile", "profile_name", required=True, metavar="NAME",
+              help="The board, for example jetson-nano; `devices list` shows all.")  # fmt: skip
+@click.option("--data", type=click.Path(path_type=Path), metavar="DIR|VIDEO",
+              help="Frames to distil from and calibrate on; no labels are used.")  # fmt: skip
+@click.option("--labels", type=click.Path(path_type=Path), metavar="F",
+              help="Labels of held-out frames: YOLO or VOC folder, COCO or jetpress JSON.")  # fmt: skip
+@click.option("--teacher", metavar="T",
+              help="Net to distil from: package.module:factory, or `none`.")  # fmt: skip
+@click.option("--spec", type=click.Path(path_type=Path), metavar="FILE.toml",
+              help="How pixels enter MODEL and what its outputs mean.")  # fmt: skip
+@click.option("--size", metavar="HxW", help="Image size, for a MODEL that leaves it open.")
+@click.option("--recipe", type=click.Path(path_type=Path), metavar="FILE.toml",
+              help="Passes and their settings. Default: chosen for the board.")  # fmt: skip
+@click.option("--prune", default="auto", show_default=True, metavar="auto|off|RATIO",
+              help="Share of the predicted latency to keep by cutting channels.")  # fmt: skip
+@click.option("--distil-steps", type=click.IntRange(min=0), metavar="N",
+              help="Training steps; more is slower and usually better.")  # fmt: skip
+@click.option("--mode", metavar="NAME", help="Power mode of the board. Default: the profile's.")
+@click.option("--budget", "budget_file", type=click.Path(path_type=Path), metavar="FILE.toml",
+              help="Limits in a file: " + ", ".join(LIMITS) + ".")  # fmt: skip
+@_limits
+@click.option("--out", type=click.Path(path_type=Path), metavar="DIR",
+              help="Default: runs/<model>-<profile>.")  # fmt: skip
+@click.option("--seed", default=0, show_default=True, help="Of every random choice.")
+@click.option("--threads", default=2, show_default=True, type=click.IntRange(min=1),
+              help="Of the arithmetic; another number rounds differently.")  # fmt: skip
+def main(model: str | None, profile_name: str, **options: Any) -> None:  # noqa: ANN401 - click's
+    """Press MODEL until it fits a Jetson, and prove on this machine that it will.
+
+    MODEL is an ONNX file or package.module:factory; without one the packaged person detector is
+    compressed for its packaged street scene. Exit codes: 0 fits, 3 does not fit, 4 cannot be said
+    from a prediction, 2 bad input.
+    """
+    try:
+        code = _run(model, profile_name, options)
+    except JetpressError as error:
+        click.echo(f"compress: {error}", err=True)
+        code = EXIT_BAD_INPUT
+    except KeyboardInterrupt:
+        click.echo(
+            "compress: stopped; finished passes are kept, the same command goes on", err=True
+        )
+        code = EXIT_STOPPED
+    except OSError as error:
+        if error.errno not in FULL | CLOSED:
+            raise
+        click.echo(f"compress: {_disk_words(error)}", err=True)
+        code = EXIT_BAD_INPUT
+    sys.exit(code)
+
+
+def _run(model: str | None, profile_name: str, options: dict[str, Any]) -> int:
+    from compress.console import Console
+    from compress.job import Job, run_job
+
+    profile = load_profile(profile_name)
+    profile.mode(options["mode"])
+    job = Job(
+        source=_source(model, options),
+        profile=profile,
+        mode=options["mode"],
+        budget=_budget(profile, options),
+        data=options["data"],
+        labels=options["labels"],
+        teacher=options["teacher"],
+        choice=_choice(options),
+        recipe=options["recipe"],
+        out=options["out"],
+        cache=cache_folder(),
+        seed=options["seed"],
+        threads=options["threads"],
+        command=shlex.join(["compress", *sys.argv[1:]]),
+    )
+    with Console(interactive=sys.stderr.isatty(), echo=click.echo) as console:
+        return run_job(job, console)
+
+
+def cache_folder() -> Path:
+    """Where packaged files are kept: JETPRESS_CACHE, or the user's cache folder."""
+    given = os.environ.get("JETPRESS_CACHE")
+    if given:
+        return Path(given).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "jetpress"
+
+
+def _source(model: str | None, options: dict[str, Any]) -> Any:  # noqa: ANN401 - a ModelSource
+    from compress.import_model import source_from_text
+
+    return source_from_text(model, spec=options["spec"], image_hw=_size(options["size"]))
+
+
+def _choice(options: dict[str, Any]) -> Any:  # noqa: ANN401 - a Choice
+    from compress.recipe import Choice
+
+    return Choice(prune=options["prune"], distil_steps=options["distil_steps"])
+
+
+def _size(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    height, _, width = text.lower().partition("x")
+    if not (height.isdigit() and width.isdigit() and int(height) and int(width)):
+        raise FlagError(
+            "--size",
+            found=repr(text),
+            expected="HEIGHTxWIDTH in pixels",
+            cure="for example --size 224x224",
+        )
+    return int(height), int(width)
+
+
+def _budget(profile: Profile, options: dict[str, Any]) -> Budget:
+    """The profile's limits, then the file's, then the flags'."""
+    budget = profile.budget
+    if options["budget_file"] is not None:
+        given = read_toml(options["budget_file"], Budget, FlagError)
+        budget = budget.override({name: getattr(given, name) for name in LIMITS})
+    try:
+        return budget.override({name: options[name] for name in LIMITS})
+    except ValueError as error:
+        raise FlagError(
+            "budget", found=str(error), expected="limits of 0 or more", cure="correct the flag"
+        ) from error
+
+
+def _disk_words(error: OSError) -> str:
+    where = error.filename or "the output folder"
+    full = error.errno in FULL
+    return (
+        f"{where}: found {'a full disk' if full else 'no permission to write'}; expected "
+        f"{'room for the run' if full else 'a folder this user may write'}; "
+        f"{'free some space' if full else 'choose another with --out'} and run the same command "
+        "again, finished passes are kept"
+    )
+
+
+if __name__ == "__main__":
+    main()

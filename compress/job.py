@@ -1,0 +1,252 @@
+"""One run from arguments to report: fetch, import, press pass by pass, judge each, seal, gate.
+
+    runs/<model>-<profile>/
+        run.json       what this folder is a run of; another run is not mixed into it
+        .passes/       one sealed bundle a finished pass; what a killed run goes on from
+        bundle/        the result, for the board
+        report.*       json, md, html
+
+JobError (a JetpressError)   an output folder that is not this run's
+"""
+
+from __future__ import annotations
+
+import fcntl
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+
+from compress.assets import fetch
+from compress.import_model import ModelSource, import_model
+from compress.inputs import Frames, packaged_frames, user_frames
+from compress.passes import Context, Result, run_passes
+from compress.press import Seal, Teacher, open_teacher
+from compress.progress import Progress
+from compress.recipe import Choice, Recipe, choose_recipe, load_recipe
+from compress.results import Finished, Row, report_run, row_words, stage_row
+from compress.stages import Judge
+from devices.budget import Budget, Refusal
+from devices.errors import JetpressError
+from devices.profile import Profile
+from edge.bundle import Bundle, open_bundle
+from edge.gate import Judgement, judge_bundle, render_checks
+
+__all__ = ["Job", "JobError", "Voice", "run_job"]
+
+LABELS = Path(__file__).parent / "zoo" / "vtest_labels.json"
+
+
+class JobError(JetpressError):
+    """An output folder that cannot take this run."""
+
+
+class Voice(Progress, Protocol):
+    """A Progress that can also say a line."""
+
+    def say(self, line: str) -> None: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """Everything that was asked for; paths are as given."""
+
+    source: ModelSource
+    profile: Profile
+    budget: Budget
+    choice: Choice
+    cache: Path
+    mode: str | None = None
+    data: Path | None = None
+    labels: Path | None = None
+    teacher: str | None = None
+    recipe: Path | None = None
+    out: Path | None = None
+    seed: int = 0
+    threads: int = 2
+    command: str = ""
+
+    @property
+    def folder(self) -> Path:
+        """Where the run lands."""
+        return self.out or Path("runs") / f"{self.source.name}-{self.profile.name}"
+
+
+def run_job(job: Job, voice: Voice) -> int:
+    """Do the job; returns the gate's exit code. Raises JetpressError on bad input."""
+    with _claimed(job.folder):
+        return _run(job, voice)
+
+
+def _run(job: Job, voice: Voice) -> int:
+    store = job.folder / ".passes"
+    weights = _Fetcher(job, voice)
+    first = import_model(job.source, job.profile, store, weights.path)
+    frames = _frames(job, weights, first)
+    teacher = open_teacher(job.teacher, first, weights.path)
+    recipe = _recipe(job, frames)
+    _check_identity(job, first, frames, teacher)
+    context = Context(
+        profile=job.profile,
+        train=frames.train,
+        held_out=frames.held_out,
+        teacher=teacher,
+        progress=voice,
+        seed=job.seed,
+        threads=job.threads,
+    )
+    judge = Judge(
+        baseline=first,
+        held_out=frames.held_out,
+        train=frames.train,
+        store=store,
+        progress=voice,
+        threads=job.threads,
+    )
+    rows, refusals = _press(first, recipe, context, judge, voice)
+    final = _seal(rows[-1], store, context, job.folder)
+    judgement = judge_bundle(final, job.profile, budget=job.budget, mode=job.mode)
+    finished = Finished(
+        rows=rows,
+        bundle=final,
+        judgement=judgement,
+        refusals=(*recipe.refusals, *frames.refusals, *refusals),
+        inputs=frames.inputs,
+    )
+    report_run(job, finished, judge)
+    _say_end(job, judgement, voice)
+    return judgement.verdict.exit_code
+
+
+def _press(
+    first: Bundle, recipe: Recipe, context: Context, judge: Judge, voice: Voice
+) -> tuple[tuple[Row, ...], tuple[Refusal, ...]]:
+    """Run and judge every pass; one Row for the baseline and each pass that did something."""
+    rows = [stage_row("baseline", first, judge, context.profile)]
+    refusals: list[Refusal] = []
+    voice.say(row_words(rows[-1]))
+    for refusal in recipe.refusals:
+        voice.say(f"{'refused':<10}{refusal.what}: {refusal.reason}; instead: {refusal.instead}")
+    for result in run_passes(first, recipe.passes, judge.store, context):
+        if result.refusal is not None:
+            refusals.append(result.refusal)
+            voice.say(f"{'refused':<10}{result.name}: {result.refusal.reason}")
+            continue
+        rows.append(_row(result, judge, context))
+        voice.say(row_words(rows[-1]))
+    return tuple(rows), tuple(refusals)
+
+
+def _row(result: Result, judge: Judge, context: Context) -> Row:
+    return stage_row(result.name, result.bundle, judge, context.profile, reused=result.reused)
+
+
+def _seal(last: Row, store: Path, context: Context, folder: Path) -> Bundle:
+    """The board's bundle: sealed in the store, then swapped into place whole."""
+    step = Seal(accuracy=last.accuracy)
+    (result,) = run_passes(last.bundle, (step,), store, context)
+    fresh, home, old = (folder / name for name in (".bundle-new", "bundle", ".bundle-old"))
+    for path in (fresh, old):
+        shutil.rmtree(path, ignore_errors=True)
+    shutil.copytree(result.bundle.root, fresh)
+    if home.exists():
+        home.rename(old)
+    fresh.rename(home)
+    shutil.rmtree(old, ignore_errors=True)
+    return open_bundle(home)
+
+
+def _frames(job: Job, weights: _Fetcher, first: Bundle) -> Frames:
+    if job.data is None and job.labels is not None:
+        raise JobError(
+            "--labels",
+            found="labels without --data",
+            expected="the frames they belong to",
+            cure="add --data FOLDER or --data VIDEO",
+        )
+    if job.data is None and job.source.kind == "packaged":
+        return packaged_frames(weights.path("scene"), LABELS)
+    return user_frames(job.data, job.labels, first.manifest.classes)
+
+
+def _recipe(job: Job, frames: Frames) -> Recipe:
+    if job.recipe is not None:
+        return load_recipe(job.recipe)
+    return choose_recipe(job.profile, job.choice, has_frames=frames.train is not None)
+
+
+class _Fetcher:
+    """Packaged files, fetched on first use with a bar."""
+
+    def __init__(self, job: Job, voice: Voice) -> None:
+        self._cache, self._voice = job.cache, voice
+
+    def path(self, name: str) -> Path:
+        return fetch(name, self._cache, self._voice)
+
+
+def _check_identity(job: Job, first: Bundle, frames: Frames, teacher: Teacher | None) -> None:
+    """One folder holds one run: same model, board, frames and teacher; settings may change."""
+    asked = {
+        "model": first.manifest.lineage[0].key,
+        "profile": job.profile.name,
+        **{item.role: item.sha256 for item in frames.inputs},
+        "teacher": teacher.identity if teacher is not None else "",
+    }
+    path = job.folder / "run.json"
+    if path.is_file():
+        held: dict[str, str] = msgspec.json.decode(path.read_bytes(), type=dict[str, str])
+        differing = sorted(key for key in {*held, *asked} if held.get(key) != asked.get(key))
+        if differing:
+            raise JobError(
+                str(job.folder),
+                found=f"another run (it differs in: {', '.join(differing)})",
+                expected="a new folder, or the run that is already there",
+                cure="choose another with --out, or remove this one",
+            )
+        return
+    path.write_bytes(msgspec.json.format(msgspec.json.encode(asked), indent=1) + b"\n")
+
+
+@contextmanager
+def _claimed(folder: Path) -> Iterator[None]:
+    """Make the folder, or take an earlier run's; one process at a time."""
+    if folder.exists() and not folder.is_dir():
+        raise JobError(str(folder), found="a file", expected="a folder", cure="choose --out")
+    strangers = _strangers(folder)
+    if strangers:
+        raise JobError(
+            str(folder),
+            found=f"a folder that is not a run (it holds {strangers[0]})",
+            expected="an empty or new folder",
+            cure="choose another with --out",
+        )
+    (folder / ".passes").mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise JobError(
+                str(folder),
+                found="another compress at work in it",
+                expected="one at a time",
+                cure="wait for it, or choose another folder with --out",
+            ) from error
+        yield
+
+
+def _strangers(folder: Path) -> list[str]:
+    if not folder.is_dir() or (folder / ".passes").is_dir():
+        return []
+    return sorted(path.name for path in folder.iterdir())
+
+
+def _say_end(job: Job, judgement: Judgement, voice: Voice) -> None:
+    voice.say("")
+    voice.say(render_checks(judgement))
+    voice.say(f"report: {job.folder / 'report.html'}")
+    voice.say(f"bundle: {job.folder / 'bundle'}")

@@ -1,0 +1,200 @@
+"""Contract passes: one step reads a sealed bundle and writes another; none is done twice.
+
+A pass never edits its input. Its key is the hash of its name, its settings, the bundle it reads and
+the software that computes it, so a finished pass is found again by key, and a killed run goes on
+from the last one that was sealed. A pass that does not apply is a `Refusal`: the bundle goes on
+unchanged.
+
+PassError (a JetpressError)   a pass broke its own promise; names the passes that ran before it
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import shutil
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from importlib import import_module, metadata
+from pathlib import Path
+from typing import Any, Protocol
+
+import msgspec
+
+from calib.samples import CalibrationSet
+from compress.data import LabelledSet
+from compress.progress import Progress
+from devices.budget import Refusal
+from devices.errors import JetpressError
+from devices.profile import Profile
+from edge.bundle import Bundle, BundleError, Manifest, Step, open_bundle, seal
+
+__all__ = ["PASSES", "Context", "Pass", "PassError", "Result", "pass_from_name", "run_passes"]
+
+PASSES = {
+    "prune": "compress.press:Prune",
+    "distil": "compress.press:Distil",
+    "int8": "compress.press:Int8",
+    "fp16": "compress.press:Fp16",
+    "seal": "compress.press:Seal",
+}
+# The packages whose version can change a pass's bytes.
+SOFTWARE = ("jetpress", "torch", "onnx", "onnxruntime", "nncf", "numpy")
+
+
+class PassError(JetpressError):
+    """A pass did not keep its promise."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Context:
+    """What passes may read beside their input: the board, the frames, the teacher.
+
+    `train` is never shown together with labels; `held_out` judges and is never trained on.
+    """
+
+    profile: Profile
+    train: CalibrationSet | None
+    held_out: LabelledSet | None
+    teacher: Teacher | None
+    progress: Progress
+    seed: int = 0
+    threads: int = 2
+
+
+class Teacher(Protocol):
+    """A net to learn from: `identity` enters the key of what is learnt."""
+
+    @property
+    def identity(self) -> str: ...
+
+
+class Pass(Protocol):
+    """One step; its fields are its whole configuration."""
+
+    @property
+    def name(self) -> str: ...
+
+    def settings(self, context: Context) -> dict[str, Any]:
+        """Everything beside the input bundle that decides the output, as JSON values."""
+
+    def requires(self, source: Bundle, context: Context) -> Refusal | None:
+        """None when the pass applies; else why it does not, and what happens instead."""
+
+    def apply(self, source: Bundle, folder: Path, context: Context) -> Manifest:
+        """Write the output into `folder`; the manifest returned lacks files and lineage."""
+
+    def ensures(self, source: Bundle, result: Bundle) -> None:
+        """Raise PassError when the result breaks what the pass promises."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """What became of one pass. `bundle` is the input itself when the pass was refused."""
+
+    name: str
+    bundle: Bundle
+    reused: bool = False
+    refusal: Refusal | None = None
+    history: tuple[str, ...] = field(default=())
+
+
+def pass_from_name(name: str) -> type:
+    """The class behind an entry of PASSES."""
+    module, _, attribute = PASSES[name].partition(":")
+    found: type = getattr(import_module(module), attribute)
+    return found
+
+
+def run_passes(
+    first: Bundle, passes: Iterable[Pass], store: Path, context: Context
+) -> Iterable[Result]:
+    """Run the passes in order, yielding each result as it is sealed.
+
+    `store` keeps one sealed folder a pass. Raises PassError, or the pass's own JetpressError; what
+    was sealed before stays.
+    """
+    store.mkdir(parents=True, exist_ok=True)
+    bundle = first
+    history: tuple[str, ...] = ()
+    for step in passes:
+        result = _run_one(step, bundle, store, context)
+        history = (*history, step.name)
+        yield Result(
+            name=step.name,
+            bundle=result.bundle,
+            reused=result.reused,
+            refusal=result.refusal,
+            history=history,
+        )
+        bundle = result.bundle
+
+
+def key_of(step: Pass, source: Bundle, context: Context) -> str:
+    """The name under which the output of `step` on `source` is kept: 64 hex digits."""
+    material = {
+        "pass": step.name,
+        "settings": step.settings(context),
+        "input": source.sha256,
+        "software": software(),
+    }
+    return hashlib.sha256(json.dumps(material, sort_keys=True).encode()).hexdigest()
+
+
+def software() -> dict[str, str]:
+    """Versions of what computes, by package; Python and the processor family belong to it."""
+    versions = {package: _version(package) for package in SOFTWARE}
+    return {"python": platform.python_version(), "machine": platform.machine(), **versions}
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "none"
+
+
+def _run_one(step: Pass, source: Bundle, store: Path, context: Context) -> Result:
+    refusal = step.requires(source, context)
+    if refusal is not None:
+        return Result(name=step.name, bundle=source, refusal=refusal)
+    key = key_of(step, source, context)
+    home = store / f"{step.name}-{key[:16]}"
+    finished = _finished(home, key)
+    if finished is not None:
+        return Result(name=step.name, bundle=finished, reused=True)
+    partial = store / f"partial-{step.name}"
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir()
+    manifest = step.apply(source, partial, context)
+    line = Step(
+        name=step.name,
+        key=key,
+        params=step.settings(context),
+        input_sha256=source.sha256,
+    )
+    manifest = msgspec.structs.replace(manifest, lineage=(*source.manifest.lineage, line))
+    seal(partial, manifest)
+    step.ensures(source, open_bundle(partial))
+    shutil.rmtree(home, ignore_errors=True)
+    partial.rename(home)
+    return Result(name=step.name, bundle=open_bundle(home))
+
+
+def _finished(home: Path, key: str) -> Bundle | None:
+    """The bundle a finished pass left under this key; a damaged one is done again."""
+    if not home.is_dir():
+        return None
+    try:
+        bundle = open_bundle(home)
+    except BundleError:
+        return None
+    lineage = bundle.manifest.lineage
+    return bundle if lineage and lineage[-1].key == key else None
+
+
+def settings_of(step: Any, **more: Any) -> dict[str, Any]:  # noqa: ANN401 - any dataclass
+    """The fields of a pass and what else decides its output, as JSON values."""
+    fields: Mapping[str, Any] = msgspec.to_builtins(step)
+    return {**fields, **more}

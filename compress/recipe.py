@@ -1,0 +1,143 @@
+"""Which passes a run does, in order: chosen for the board, or read from a TOML file.
+
+    [[pass]]
+    name = "prune"
+    latency_ratio = 0.45        # the fields of the pass
+
+The choice for a board: prune and distil where INT8 is not legal, because nothing else makes such a
+board faster; distil alone where INT8 already halves the work; INT8 wherever it is legal, else FP16.
+
+RecipeError (a JetpressError)   a pass or a field nobody knows, or an order that cannot work
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from compress.passes import PASSES, Pass, pass_from_name
+from devices.budget import Refusal
+from devices.errors import JetpressError, nearest
+from devices.profile import Profile
+from devices.tomlfile import read_toml
+
+__all__ = ["Choice", "Recipe", "RecipeError", "choose_recipe", "load_recipe"]
+
+LAST = ("int8", "fp16")
+
+
+class RecipeError(JetpressError):
+    """A recipe that cannot be followed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """The passes in order, and what was decided against while choosing them."""
+
+    passes: tuple[Pass, ...]
+    refusals: tuple[Refusal, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """What was asked of the default recipe; `prune` is "auto", "off" or a latency ratio 0..1."""
+
+    prune: str = "auto"
+    distil_steps: int | None = None
+
+
+def choose_recipe(profile: Profile, choice: Choice, *, has_frames: bool) -> Recipe:
+    """The passes for this board. INT8 without frames to calibrate on is refused, never invented."""
+    refusals = []
+    int8_refusal = profile.refuse("int8")
+    if int8_refusal is None and not has_frames:
+        int8_refusal = Refusal(
+            what="INT8",
+            reason="ranges are read off real frames, and none were given",
+            instead="FP16; pass --data FOLDER or --data VIDEO for INT8",
+        )
+    if int8_refusal is not None:
+        refusals.append(int8_refusal)
+    steps: list[Pass] = []
+    ratio = _prune_ratio(choice.prune)
+    if ratio != 0.0 and (ratio is not None or profile.refuse("int8") is not None):
+        given = {} if ratio is None else {"latency_ratio": ratio}
+        steps.append(pass_from_name("prune")(**given))
+    steps.append(
+        pass_from_name("distil")(
+            **({} if choice.distil_steps is None else {"steps": choice.distil_steps})
+        )
+    )
+    steps.append(pass_from_name("fp16" if int8_refusal else "int8")())
+    return Recipe(passes=tuple(steps), refusals=tuple(refusals))
+
+
+def load_recipe(path: Path) -> Recipe:
+    """Read a TOML recipe. Raises RecipeError with the pass and the field at fault."""
+    table: dict[str, Any] = read_toml(path, dict, RecipeError)
+    entries = table.pop("pass", [])
+    if table or not isinstance(entries, list) or not entries:
+        raise RecipeError(
+            str(path),
+            found="keys " + (", ".join(sorted(table)) or "without any [[pass]]"),
+            expected="[[pass]] tables only",
+            cure="start each pass with [[pass]] and its name",
+        )
+    steps = tuple(_pass_from_table(path, number, entry) for number, entry in enumerate(entries))
+    names = [step.name for step in steps]
+    if names[-1] not in LAST or any(name in LAST for name in names[:-1]):
+        raise RecipeError(
+            str(path),
+            found=" -> ".join(names),
+            expected=f"exactly one of {', '.join(LAST)}, and it last",
+            cure='end the recipe with name = "int8" or name = "fp16"',
+        )
+    return Recipe(passes=steps)
+
+
+def _pass_from_table(path: Path, number: int, entry: dict[str, Any]) -> Pass:
+    where = f"{path}: $.pass[{number}]"
+    known = tuple(name for name in PASSES if name != "seal")
+    name = entry.get("name")
+    if name not in known:
+        raise RecipeError(
+            where,
+            found=f"name = {name!r}",
+            expected="a pass",
+            cure=nearest(str(name), known),
+        )
+    fields = {key: value for key, value in entry.items() if key != "name"}
+    try:
+        made: Pass = msgspec.convert(fields, pass_from_name(name), strict=False)
+    except msgspec.ValidationError as error:
+        raise RecipeError(
+            where, found=str(error), expected=f"the fields of {name}", cure="correct the table"
+        ) from error
+    except (TypeError, ValueError) as error:
+        raise RecipeError(
+            where, found=str(error), expected=f"the fields of {name}", cure="correct the table"
+        ) from error
+    return made
+
+
+def _prune_ratio(text: str) -> float | None:
+    """None for "auto", 0.0 for "off", else the ratio."""
+    if text == "auto":
+        return None
+    if text == "off":
+        return 0.0
+    try:
+        ratio = float(text)
+    except ValueError:
+        ratio = -1.0
+    if not 0.0 < ratio < 1.0:
+        raise RecipeError(
+            "--prune",
+            found=repr(text),
+            expected="auto, off, or a latency ratio between 0 and 1 such as 0.5",
+            cure="for half the predicted latency say --prune 0.5",
+        )
+    return ratio

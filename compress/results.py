@@ -1,0 +1,136 @@
+"""What a run tells: one row a stage while it goes on, the report and its pictures at the end."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from compress.frames import Shot, frames_figure
+from compress.passes import software
+from compress.report import RunFacts, build_report, figures_of, write_reports
+from compress.stages import Judge
+from devices.budget import Measurement, Refusal
+from devices.profile import Profile
+from devices.report import Figure, Input, Stage
+from edge.bundle import Bundle
+from edge.gate import Judgement, predict_facts, read_costs
+
+if TYPE_CHECKING:
+    from compress.job import Job
+
+__all__ = ["Finished", "Row", "report_run", "row_words", "stage_row"]
+
+SHOTS = 4  # frames drawn before and after
+WORDS = {
+    "baseline": "as it came, its cost predicted at the precision the result runs at",
+    "prune": "channels cut where a predicted millisecond costs least accuracy",
+    "distil": "trained on unlabelled frames to answer as the teacher does",
+    "int8": "Q/DQ that TensorRT reads as written",
+    "fp16": "weights and activations round to half precision on the board",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One stage: its bundle, what it was judged to be worth, and how the report shows it."""
+
+    bundle: Bundle
+    accuracy: tuple[Measurement, ...]
+    stage: Stage
+    reused: bool = False
+
+
+def stage_row(
+    name: str, bundle: Bundle, judge: Judge, profile: Profile, *, reused: bool = False
+) -> Row:
+    """Judge a bundle and predict its cost on the board, FP32 weights at FP16 as they would run."""
+    accuracy = judge.facts(bundle)
+    costs = read_costs(bundle)
+    precision = "fp16" if bundle.manifest.precision == "fp32" else bundle.manifest.precision
+    predicted = None if costs is None else predict_facts(costs, profile, precision=precision)
+    return Row(
+        bundle=bundle,
+        accuracy=accuracy,
+        reused=reused,
+        stage=Stage(
+            name=name,
+            words=f"{WORDS.get(name, name)}; predicted at {precision}",
+            facts=(*accuracy, *(predicted.facts if predicted is not None else ())),
+            layers=predicted.layers if predicted is not None else (),
+        ),
+    )
+
+
+def row_words(row: Row) -> str:
+    """One line for the terminal; every number with unit and basis."""
+    facts = {fact.name: fact for fact in row.stage.facts}
+    parts = [
+        f"{facts['params'].value / 1e6:.2f} M parameters" if "params" in facts else "",
+        f"{facts['macs'].value / 1e6:.0f} MMAC" if "macs" in facts else "",
+        facts["latency_ms"].text() if "latency_ms" in facts else "latency unknown",
+        *(
+            f"{name} {facts[name].value:.1f} points {facts[name].basis.value}"
+            for name in ("ap50", "ap", "agreement")
+            if name in facts
+        ),
+        "(kept from before)" if row.reused else "",
+    ]
+    return f"{row.stage.name:<10}" + "  ".join(part for part in parts if part)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finished:
+    """A run that is over: every stage, the sealed result, its judgement, refusals and inputs."""
+
+    rows: tuple[Row, ...]
+    bundle: Bundle
+    judgement: Judgement
+    refusals: tuple[Refusal, ...]
+    inputs: tuple[Input, ...]
+
+
+def report_run(job: Job, finished: Finished, judge: Judge) -> tuple[Path, ...]:
+    """Write report.json, .md and .html into the run's folder."""
+    manifest = finished.bundle.manifest
+    model = Input(
+        role="model", name=job.source.text, sha256=manifest.lineage[0].key, note=job.source.kind
+    )
+    tools = ", ".join(f"{name} {version}" for name, version in sorted(software().items()))
+    run = RunFacts(
+        title=f"{manifest.name} on {job.profile.name}",
+        profile=job.profile,
+        judgement=finished.judgement,
+        stages=tuple(row.stage for row in finished.rows),
+        lineage=manifest.lineage,
+        bundle_sha256=finished.bundle.sha256,
+        refusals=(*finished.refusals, *manifest.refusals),
+        inputs=(model, *finished.inputs),
+        notes=(f"Made with {tools}; {job.threads} threads, seed {job.seed}.",),
+        command=job.command,
+    )
+    report = build_report(run)
+    pictures = _pictures(finished.rows, judge)
+    return write_reports(report, job.folder, figures_of(report, (pictures,)))
+
+
+def _pictures(rows: tuple[Row, ...], judge: Judge) -> Figure | None:
+    """A few held-out frames with the boxes of the baseline and of the result."""
+    truth = judge.held_out
+    if truth is None or rows[0].bundle.manifest.task != "detect":
+        return None
+    before, after = judge.boxes(rows[0].bundle), judge.boxes(rows[-1].bundle)
+    step = max(1, len(truth) // SHOTS)
+    wanted = set(range(step // 2, len(truth), step))
+    shots = [
+        Shot(
+            pixels=pixels,
+            label=truth.frames.samples[index].source,
+            before=before[index],
+            after=after[index],
+            truth=labels.xyxy,
+        )
+        for index, (pixels, labels) in enumerate(truth)
+        if index in wanted
+    ]
+    return frames_figure(shots)
