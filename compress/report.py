@@ -1,7 +1,6 @@
 """A finished run as a Report, written into the run's folder as JSON, Markdown and HTML.
 
-Everything comes in as values: nothing is measured, timed or opened here except the sealed bundles
-that `stage_of` reads.
+Everything comes in as values: nothing is measured, timed or opened here.
 """
 
 from __future__ import annotations
@@ -15,11 +14,10 @@ from compress.plots import accuracy_drawing, bounds_drawing, kernels_drawing
 from devices.budget import Refusal
 from devices.profile import Profile
 from devices.report import Figure, Input, Report, ReportError, Stage, to_html, to_json, to_markdown
-from edge.bundle import Bundle
-from edge.gate import Judgement, origins, predict_facts, read_accuracy, read_costs
+from edge.gate import Judgement, origins
 from edge.manifest import Step
 
-__all__ = ["REPORT_FILES", "RunFacts", "build_report", "figures_of", "stage_of", "write_reports"]
+__all__ = ["REPORT_FILES", "RunFacts", "build_report", "figures_of", "write_reports"]
 
 REPORT_FILES = ("report.json", "report.md", "report.html")
 
@@ -61,24 +59,6 @@ def build_report(run: RunFacts) -> Report:
         inputs=run.inputs,
         notes=tuple(dict.fromkeys((*judgement.notes, *run.notes))),
         command=run.command,
-    )
-
-
-def stage_of(
-    bundle: Bundle, profile: Profile, *, name: str, words: str, precision: str = ""
-) -> Stage:
-    """One stage as the report shows it: the bundle's accuracy, and its costs on the board.
-
-    `precision` is the one to predict at, the bundle's own by default: a baseline in FP32 is
-    compared at the precision the result runs at.
-    """
-    accuracy = read_accuracy(bundle.root)
-    costs = read_costs(bundle)
-    if costs is None:
-        return Stage(name=name, words=words, facts=accuracy)
-    predicted = predict_facts(costs, profile, precision=precision or bundle.manifest.precision)
-    return Stage(
-        name=name, words=words, facts=(*accuracy, *predicted.facts), layers=predicted.layers
     )
 
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from compress.frames import Shot, frames_figure
-from compress.report import RunFacts, build_report, figures_of, stage_of, write_reports
-from devices.budget import Basis, Budget, Measurement, Refusal
+from compress.report import RunFacts, build_report, figures_of, write_reports
+from devices.budget import Budget, Refusal
 from devices.errors import MissingExtraError
 from devices.profile import load_profile
 from devices.report import Input, ReportError
@@ -18,7 +18,7 @@ from edge.frames import Detections
 from edge.gate import judge_bundle
 from edge.manifest import Step
 from tests.devices.sample_report import stages
-from tests.edge.test_gate import COSTS, bundle_at
+from tests.edge.test_gate import bundle_at
 
 pytest.importorskip("jinja2", reason="the HTML needs the compress extra")
 NANO = load_profile("jetson-nano")
@@ -90,23 +90,6 @@ def test_a_failed_write_leaves_the_earlier_file_and_no_scraps(tmp_path, monkeypa
         write_reports(report, tmp_path)
     assert (tmp_path / "report.json").read_text() == "earlier"
     assert {path.name for path in tmp_path.iterdir()} == {"b", "report.json"}
-
-
-def test_a_stage_is_its_accuracy_and_its_costs_on_the_board(tmp_path):
-    ap50 = Measurement.exact("ap50", 60.0, "points", basis=Basis.EMULATED, source="test")
-    bundle = bundle_at(tmp_path / "b", accuracy=(ap50,), precision="fp32")
-    stage = stage_of(bundle, NANO, name="baseline", words="as given", precision="fp16")
-    own = stage_of(bundle, NANO, name="baseline", words="as given")
-    assert stage.fact("ap50") == ap50
-    assert stage.fact("macs").value == COSTS.macs
-    assert stage.fact("latency_ms").value < own.fact("latency_ms").value
-    assert len(stage.layers) == len(COSTS.kernels)
-
-
-def test_a_stage_without_costs_keeps_its_accuracy(tmp_path):
-    stage = stage_of(bundle_at(tmp_path / "b", costs=None), NANO, name="x", words="")
-    assert stage.facts == ()
-    assert stage.layers == ()
 
 
 def detections(boxes):
