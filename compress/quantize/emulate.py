@@ -4,7 +4,8 @@ An emulation, from the parser's source and not from a run on a board:
 
 - a uint8 zero point is read as int8 zero with the same scale ("doesn't support ... UINT8
   zero_point. TensorRT will use INT8 instead", onnx-tensorrt 10.1 `onnxOpImporters.cpp`; 8.2 does
-  not even warn; TensorRT-RTX 1.7 prints "Defaulting to INT8 instead"): [0, 255 s] is cut off at 127 s;
+  not even warn; TensorRT-RTX 1.7 prints "Defaulting to INT8 instead"), so [0, 255 s] is cut off at
+  127 s;
 - a zero point other than 0, and a DequantizeLinear on int32, are refused.
 
 Not emulated, because the sources do not tell: what an engine computes for a scale per channel on

@@ -252,9 +252,14 @@ class QdqGraph:
                 onnx.helper.make_node("Identity", [tensor], [output], name=self.fresh(output))
             )
             return
-        maker.output[list(maker.output).index(tensor)] = output
-        self._producer[output] = self._producer.pop(tensor)
+        self.rename_made(tensor, output)
         self.redirect(tensor, output)
+
+    def rename_made(self, old: str, new: str) -> None:
+        """Rename what a node makes; readers keep the old name and must be redirected."""
+        maker = self._producer.pop(old)
+        maker.output[list(maker.output).index(old)] = new
+        self._producer[new] = maker
 
     def model(self) -> ModelProto:
         """The edited model: live nodes in order, live initializers, no stale shape notes."""

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from compress.onnx_clean import fold_pads
 from compress.quantize.errors import QuantizeError
 from compress.quantize.graph import QdqGraph, attribute
 
@@ -48,9 +49,10 @@ def prepare(model: ModelProto, opset_max: int, where: str = "model") -> ModelPro
     graph = QdqGraph(model)
     for node in graph.by_type("BatchNormalization"):
         _fold_norm(graph, node)
-    for node in graph.by_type("Pad"):
-        _fold_pad(graph, node)
-    return graph.model()
+    made = graph.model()
+    if all(attribute(node, "auto_pad", b"NOTSET") == b"NOTSET" for node in made.graph.node):
+        fold_pads(made.graph)  # it adds to explicit pads only
+    return made
 
 
 def _check(model: ModelProto, opset_max: int, where: str) -> None:
@@ -116,28 +118,3 @@ def _fold_norm(graph: QdqGraph, norm: NodeProto) -> None:
 
 def _f32(value: NDArray[Any]) -> NDArray[np.float32]:
     return np.asarray(value, np.float32)
-
-
-def _fold_pad(graph: QdqGraph, pad: NodeProto) -> None:
-    import onnx
-
-    pads = graph.constant(pad.input[1]) if len(pad.input) > 1 else None
-    fill = graph.constant(pad.input[2]) if len(pad.input) > 2 and pad.input[2] else 0
-    readers = graph.readers(pad.output[0])
-    if pads is None or fill is None or np.any(fill) or (pads < 0).any() or len(pad.input) > 3:
-        return
-    rank = len(pads) // 2
-    spatial = [*pads[2:rank], *pads[rank + 2 :]]
-    if attribute(pad, "mode", b"constant") != b"constant" or sum(spatial) != pads.sum():
-        return
-    explicit = all(attribute(r, "auto_pad", b"NOTSET") in (b"NOTSET", b"VALID") for r in readers)
-    if not explicit or any(r.op_type != "Conv" for r in readers) or pad.output[0] in graph.outputs:
-        return
-    for conv in readers:
-        own = attribute(conv, "pads", [0] * len(spatial))
-        for name in ("pads", "auto_pad"):
-            graph.drop_attribute(conv, name)
-        total = [int(a + b) for a, b in zip(own, spatial, strict=True)]
-        conv.attribute.append(onnx.helper.make_attribute("pads", total))
-        graph.set_input(conv, 0, pad.input[0])
-    graph.remove(pad)

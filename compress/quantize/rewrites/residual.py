@@ -2,7 +2,8 @@
 
 Matches: an Add with an input made as Conv -> Q -> DQ, where Conv, Q and DQ have no other reader.
 Becomes: Conv -> Add direct for one such input; where both are (a projection shortcut), for the
-deeper one: the one with more nodes between it and the graph's inputs.
+deeper one: the one with more nodes between it and the graph's inputs. An Add with such a Conv on
+one input already is left as it is.
 
 Right because TensorRT folds a sum into the convolution that is computed last, in the convolution's
 own accumulator, before anything is rounded: a Q between the two forbids that and adds a rounding
@@ -12,6 +13,8 @@ Model-Optimizer's `graph_utils.py`).
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 from compress.quantize.graph import Pair, QdqGraph
 from devices.budget import Refusal
@@ -29,15 +32,24 @@ def apply(graph: QdqGraph) -> tuple[Refusal, ...]:
     return ()
 
 
-def fusible_branches(graph: QdqGraph, inputs: object) -> tuple[Pair, ...]:
-    """The pairs on an Add's inputs that stand between it and a Conv it could be folded into."""
+def fusible_branches(graph: QdqGraph, inputs: Iterable[str]) -> tuple[Pair, ...]:
+    """The pairs between an Add and a Conv it could be folded into; none when it has such a Conv."""
     found = []
-    for name in inputs:  # type: ignore[attr-defined]  # a protobuf list of strings
+    for name in inputs:
+        if _only_reader(graph, name, "Conv"):
+            return ()
         pair = graph.pair_behind(name)
-        if pair is None or len(pair.dequantize) != 1 or len(graph.readers(name)) != 1:
+        if pair is None or len(pair.dequantize) != 1:
             continue
-        maker = graph.producer(pair.source)
-        alone = len(graph.readers(pair.source)) == 1 and pair.source not in graph.outputs
-        if maker is not None and maker.op_type == "Conv" and alone and name not in graph.outputs:
+        if _only_reader(graph, name, "DequantizeLinear") and _only_reader(
+            graph, pair.source, "Conv"
+        ):
             found.append(pair)
     return tuple(found)
+
+
+def _only_reader(graph: QdqGraph, tensor: str, maker: str) -> bool:
+    """Whether a node of this type makes the tensor, and one node alone reads it."""
+    node = graph.producer(tensor)
+    alone = len(graph.readers(tensor)) == 1 and tensor not in graph.outputs
+    return node is not None and node.op_type == maker and alone
