@@ -12,7 +12,7 @@ from devices.budget import Refusal
 from edge.errors import BundleError
 from edge.heads import Head
 
-__all__ = ["FORMAT", "FileEntry", "Manifest", "Step", "TensorSpec", "manifest_bytes",
+__all__ = ["FORMAT", "FileEntry", "Manifest", "Step", "TensorSpec", "class_name", "manifest_bytes",
            "manifest_from_bytes"]  # fmt: skip
 
 FORMAT = 1
@@ -75,9 +75,14 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         if self.precision not in PRECISIONS:
             raise ValueError(f"precision {self.precision!r} is not one of {', '.join(PRECISIONS)}")
 
-    def class_name(self, class_id: int) -> str:
-        """The class's name, or `class 7` where the manifest names none."""
-        return self.classes[class_id] if class_id < len(self.classes) else f"class {class_id}"
+
+def class_name(classes: Tuple[str, ...], class_id: int) -> str:
+    """The class's name, or `class 7` where it has none.
+
+    >>> class_name(("person",), 0), class_name(("person",), 7)
+    ('person', 'class 7')
+    """
+    return classes[class_id] if class_id < len(classes) else f"class {class_id}"
 
 
 def manifest_bytes(manifest: Manifest) -> bytes:

@@ -212,7 +212,3 @@ def test_links_cannot_be_sealed(tmp_path):
     (tmp_path / "model.onnx").symlink_to("/etc/hostname")
     with pytest.raises(BundleError, match=r"model.onnx: found a link"):
         seal(tmp_path, manifest())
-
-
-def test_class_names_fall_back_to_numbers():
-    assert [manifest().class_name(i) for i in (0, 7)] == ["person", "class 7"]

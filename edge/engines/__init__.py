@@ -1,0 +1,63 @@
+"""Engine: named arrays in, named arrays out; the ENGINES table, and open_engine."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+from typing import Any, Dict, Mapping, Optional, Protocol, Tuple
+
+from numpy.typing import NDArray
+
+from devices.budget import Basis, Measurement
+from devices.errors import nearest
+from devices.profile import Profile
+from edge.bundle import Bundle, TensorSpec
+from edge.clock import Clock
+from edge.errors import EngineError
+
+__all__ = ["ENGINES", "Engine", "EngineOptions", "open_engine"]
+
+ENGINES = {
+    "emulated": "edge.engines.emulated:EmulatedEngine",  # onnxruntime outputs, roofline clock
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class EngineOptions:
+    """What an engine needs beside the bundle; `threads` 0 leaves the number to the engine."""
+
+    profile: Profile
+    clock: Clock
+    mode: Optional[str] = None
+    threads: int = 0
+
+
+class Engine(Protocol):
+    """A loaded model. `basis` is what its times are worth; `latency` is what it expects to take."""
+
+    inputs: Tuple[TensorSpec, ...]
+    outputs: Tuple[TensorSpec, ...]
+    basis: Basis
+    latency: Optional[Measurement]
+    host_slower: int  # inferences this computer needed longer for than the board would
+    notes: Tuple[str, ...]
+
+    def infer(self, feeds: Mapping[str, NDArray[Any]]) -> Dict[str, NDArray[Any]]:
+        """The outputs of one inference; `feeds` are not kept and not written to."""
+
+    def close(self) -> None:
+        """Let go of the model; a second call does nothing."""
+
+
+def open_engine(name: str, bundle: Bundle, options: EngineOptions) -> Engine:
+    """The engine of that name with the bundle's model in it.
+
+    Raises EngineError when there is no such engine, when the board cannot run the bundle's
+    precision, or when the model does not load.
+    """
+    if name not in ENGINES:
+        raise EngineError(f"engine {name!r}", found="no such engine", expected="a known one",
+                          cure=nearest(name, tuple(ENGINES)))  # fmt: skip
+    module, _, attribute = ENGINES[name].partition(":")
+    engine: Engine = getattr(importlib.import_module(module), attribute)(bundle, options)
+    return engine

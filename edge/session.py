@@ -1,0 +1,145 @@
+"""Session: a bundle, a source, an engine and sinks, opened together and closed whatever happens."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from types import TracebackType
+from typing import Optional, Tuple, Type
+
+import msgspec
+
+from devices.profile import Profile, load_profile
+from edge.bundle import Bundle
+from edge.clock import Clock, RealClock, VirtualClock
+from edge.engines import Engine, EngineOptions, open_engine
+from edge.errors import EngineError, SourceError
+from edge.pipeline import Loop, LoopReport, Parts
+from edge.sinks import Scene, open_sink
+from edge.sources import Source, open_source
+from edge.summary import banner
+
+__all__ = ["Session", "SessionOptions"]
+
+
+@dataclasses.dataclass(frozen=True)
+class SessionOptions:
+    """What to run and how; `pacing` None is `realtime` for a camera and `virtual` for a file."""
+
+    source: str
+    profile: Optional[str] = None
+    mode: Optional[str] = None
+    engine: str = "emulated"
+    sinks: Tuple[str, ...] = ()
+    frames: Optional[int] = None
+    pacing: Optional[str] = None
+    threads: int = 0
+
+
+class Session:
+    """Opens everything on entering, or nothing; `report` works afterwards too."""
+
+    def __init__(self, bundle: Bundle, options: SessionOptions) -> None:
+        self._bundle = bundle
+        self._options = options
+        self._profile = _profile(bundle, options.profile)
+        self._stack = contextlib.ExitStack()
+        self.banner = ""
+
+    def __enter__(self) -> Session:
+        with contextlib.ExitStack() as stack:
+            source = open_source(self._options.source)
+            stack.callback(source.close)
+            pacing = _pacing(source, self._options.pacing)
+            clock: Clock = RealClock() if pacing == "realtime" else VirtualClock()
+            settings = EngineOptions(
+                profile=self._profile,
+                clock=clock,
+                mode=self._options.mode,
+                threads=self._options.threads,
+            )
+            engine = open_engine(self._options.engine, self._bundle, settings)
+            stack.callback(engine.close)
+            scene = self._scene(engine, source.fps)
+            self.banner = scene.banner
+            sinks = []
+            for text in self._options.sinks:
+                sinks.append(open_sink(text, scene))
+                stack.callback(sinks[-1].close)
+            parts = Parts(
+                manifest=self._bundle.manifest,
+                source=source,
+                engine=engine,
+                sinks=tuple(sinks),
+                clock=clock,
+                pacing=pacing,
+                frames_max=self._options.frames,
+            )
+            self._loop = Loop(parts)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self,
+        kind: Optional[Type[BaseException]],
+        error: Optional[BaseException],
+        trace: Optional[TracebackType],
+    ) -> None:
+        self._stack.close()
+
+    def run(self) -> LoopReport:
+        """The whole source through the engine, into the sinks."""
+        return self._loop.run()
+
+    def report(self) -> LoopReport:
+        """What was done so far."""
+        return self._loop.report()
+
+    def report_json(self) -> str:
+        """The report with what was run, as indented JSON."""
+        manifest = self._bundle.manifest
+        record = {
+            "bundle": {"name": manifest.name, "sha256": self._bundle.sha256},
+            "profile": self._profile.name,
+            "mode": self._profile.mode(self._options.mode).name,
+            "precision": manifest.precision,
+            "run": self.report(),
+        }
+        return msgspec.json.format(msgspec.json.encode(record), indent=2).decode()
+
+    def _scene(self, engine: Engine, fps: float) -> Scene:
+        manifest, latency = self._bundle.manifest, engine.latency
+        told = "" if latency is None else f"{latency.basis.value} {latency.value:.1f} ms"
+        return Scene(
+            classes=manifest.classes,
+            profile=self._profile.name,
+            precision=manifest.precision,
+            basis=engine.basis,
+            banner=banner(self._profile.name, manifest.precision, engine.basis.value, told),
+            fps=fps,
+        )
+
+
+def _profile(bundle: Bundle, name: Optional[str]) -> Profile:
+    wanted = name or bundle.manifest.profile
+    if wanted is None:
+        raise EngineError(
+            bundle.manifest.name,
+            found="no board in the bundle and none given",
+            expected="a board whose time to keep",
+            cure="name one with --profile; `devices list` shows all",
+        )
+    return load_profile(wanted)
+
+
+def _pacing(source: Source, wanted: Optional[str]) -> str:
+    if not source.live:
+        return wanted or "virtual"
+    if wanted not in (None, "realtime"):
+        raise SourceError(
+            source.name,
+            found=f"pacing {wanted}",
+            expected="realtime, because a camera does not wait",
+            cure="leave the pacing flags out",
+        )
+    return "realtime"

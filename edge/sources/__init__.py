@@ -1,0 +1,101 @@
+"""Sources: where frames come from; the SOURCES table, and open_source for a URI or a plain path."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import Dict, Iterator, Mapping, Protocol, Tuple
+from urllib.parse import parse_qsl, unquote
+
+import msgspec
+
+from devices.budget import Refusal
+from devices.errors import nearest
+from edge.errors import SourceError
+from edge.frames import Frame
+
+__all__ = ["SOURCES", "Address", "Source", "open_source", "parse_address"]
+
+SOURCES = {
+    "file": "edge.sources.file:FileSource",  # a video file
+    "folder": "edge.sources.folder:FolderSource",  # images below a folder, by name
+    "synthetic": "edge.sources.synthetic:SyntheticSource",  # moving shapes, no file needed
+    "v4l2": "edge.sources.v4l2:V4l2Source",  # a camera of this computer
+}
+
+
+class Address(msgspec.Struct, frozen=True, kw_only=True):
+    """A source's URI taken apart: `scheme://path?key=value&...`."""
+
+    text: str
+    scheme: str
+    path: str
+    query: Dict[str, str]
+
+    def numbers(self, defaults: Mapping[str, float]) -> Dict[str, float]:
+        """The query as numbers over these defaults; SourceError for an unknown key or no number."""
+        values = dict(defaults)
+        for key, text in self.query.items():
+            if key not in defaults:
+                raise SourceError(self.text, found=f"parameter {key!r}",
+                                  expected="one of " + (", ".join(defaults) or "none"),
+                                  cure=nearest(key, tuple(defaults)))  # fmt: skip
+            try:
+                values[key] = type(defaults[key])(text)
+            except ValueError:
+                raise SourceError(self.text, found=f"{key}={text}",
+                                  expected=f"a number like {defaults[key]:g}",
+                                  cure="correct the parameter") from None  # fmt: skip
+        return values
+
+
+class Source(Protocol):
+    """Frames in order, with their capture times; `fps` is the source's own rate in frames/s.
+
+    `live` sources set the pace themselves; the others can be read at any pace. `refusals` counts
+    what could not be read, and is whole when the frames have ended.
+    """
+
+    name: str
+    fps: float
+    live: bool
+
+    @property
+    def refusals(self) -> Tuple[Refusal, ...]:
+        """What was skipped or assumed, and why."""
+
+    def frames(self) -> Iterator[Frame]:
+        """The frames from the start."""
+
+    def close(self) -> None:
+        """Let go of files and devices; a second call does nothing."""
+
+
+def open_source(text: str) -> Source:
+    """The source of a URI (`folder://pictures?fps=5`), or of a plain path to a video or folder.
+
+    Raises SourceError when the scheme is unknown or there is nothing to read.
+    """
+    address = parse_address(text)
+    module, _, attribute = SOURCES[address.scheme].partition(":")
+    source: Source = getattr(importlib.import_module(module), attribute)(address)
+    return source
+
+
+def parse_address(text: str) -> Address:
+    """The URI taken apart; a plain path is a folder when it is one, else a file.
+
+    >>> parse_address("synthetic://?fps=5&seed=1").query
+    {'fps': '5', 'seed': '1'}
+    """
+    scheme, mark, rest = text.partition("://")
+    if not mark:
+        kind = "folder" if Path(text).is_dir() else "file"
+        return Address(text=text, scheme=kind, path=text, query={})
+    if scheme not in SOURCES:
+        known = ", ".join(f"{name}://" for name in SOURCES)
+        raise SourceError(text, found=f"scheme {scheme!r}", expected=f"{known} or a plain path",
+                          cure=nearest(scheme, tuple(SOURCES)))  # fmt: skip
+    path, _, query = rest.partition("?")
+    return Address(text=text, scheme=scheme, path=unquote(path),
+                   query=dict(parse_qsl(query, keep_blank_values=True)))  # fmt: skip

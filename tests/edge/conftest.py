@@ -1,0 +1,34 @@
+"""A tiny sealed bundle, made once; tests that change it take a copy."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+from pathlib import Path
+
+import pytest
+
+_SPEC = importlib.util.spec_from_file_location(
+    "make_bundle", Path(__file__).parent / "make_bundle.py"
+)
+make_bundle = importlib.util.module_from_spec(_SPEC)
+_SPEC.loader.exec_module(make_bundle)
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory):
+    pytest.importorskip("onnx", reason="builds a model with onnx")
+    folder = tmp_path_factory.mktemp("bundles") / "tiny"
+    make_bundle.make_bundle(folder)
+    return folder
+
+
+@pytest.fixture
+def tiny_copy(tiny, tmp_path):
+    return Path(shutil.copytree(str(tiny), str(tmp_path / "tiny")))
+
+
+@pytest.fixture
+def maker():
+    pytest.importorskip("onnx", reason="builds a model with onnx")
+    return make_bundle

@@ -1,0 +1,86 @@
+"""Make a tiny bundle for tests and README sessions: python tests/edge/make_bundle.py FOLDER.
+
+A one-layer SSD over 64 x 48 pixels with random weights: it finds things, none of them true.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from calib.preprocess import Preprocess
+from devices.roofline import Costs, Kernel
+from edge.bundle import Manifest, Step, TensorSpec, seal
+from edge.heads import SsdAnchors, SsdHead
+
+ANCHORS = SsdAnchors(maps=((3, 4),), cells=(((0.3, 1.0), (0.6, 2.0)),))  # 24 anchors
+CLASSES = ("disc", "box")
+KERNEL = Kernel(
+    name="head", op="conv", nodes=("logits_conv", "boxes_conv"), macs=3 * 256 * 14 * 12,
+    in_channels=3, out_channels=14, groups=1, kernel_size=(16, 16), out_hw=(3, 4),
+    read_elems=3 * 48 * 64, write_elems=14 * 12, weight_elems=3 * 256 * 14, int8=False,
+)  # fmt: skip
+COSTS = Costs(
+    kernels=(KERNEL,) * 40, params=3 * 256 * 14, macs=40 * KERNEL.macs, peak_live_elems=10_000,
+    input_elems=3 * 48 * 64, output_elems=14 * 12, unknown_ops=(), batch=1, opset=13,
+)  # fmt: skip
+
+
+def tiny_model() -> bytes:
+    """The ONNX file: two 16 x 16 convolutions, reshaped to (1, 24, 3) and (1, 24, 4)."""
+    from onnx import TensorProto, checker, helper, numpy_helper
+
+    rng = np.random.default_rng(3)
+    nodes, weights, outputs = [], [], []
+    for name, width in (("logits", 3), ("boxes", 4)):
+        kernel = rng.normal(0, 0.35, (2 * width, 3, 16, 16)).astype(np.float32)
+        weights.append(numpy_helper.from_array(kernel, f"{name}_w"))
+        weights.append(numpy_helper.from_array(np.array([1, 24, width], np.int64), f"{name}_s"))
+        nodes += [
+            helper.make_node("Conv", ["images", f"{name}_w"], [f"{name}_c"], strides=[16, 16]),
+            helper.make_node("Transpose", [f"{name}_c"], [f"{name}_t"], perm=[0, 2, 3, 1]),
+            helper.make_node("Reshape", [f"{name}_t", f"{name}_s"], [name]),
+        ]
+        outputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 24, width]))
+    images = helper.make_tensor_value_info("images", TensorProto.FLOAT, [1, 3, 48, 64])
+    graph = helper.make_graph(nodes, "tiny", [images], outputs, weights)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=7)
+    checker.check_model(model)
+    data: bytes = model.SerializeToString()
+    return data
+
+
+def tiny_manifest(precision: str = "fp16") -> Manifest:
+    return Manifest(
+        name="tiny",
+        task="detect",
+        profile="jetson-nano" if precision == "fp16" else "jetson-orin-nano",
+        precision=precision,
+        preprocess=Preprocess(height=48, width=64, mean=(127.5,) * 3, std=(127.5,) * 3),
+        head=SsdHead(anchors=ANCHORS),
+        classes=CLASSES,
+        inputs=(TensorSpec(name="images", shape=(1, 3, 48, 64)),),
+        outputs=(
+            TensorSpec(name="logits", shape=(1, 24, 3)),
+            TensorSpec(name="boxes", shape=(1, 24, 4)),
+        ),
+        opset=13,
+        lineage=(Step(name="import", key="tiny"),),
+    )
+
+
+def make_bundle(folder: Path, precision: str = "fp16") -> None:
+    if folder.exists():
+        shutil.rmtree(str(folder))
+    folder.mkdir(parents=True)
+    (folder / "model.onnx").write_bytes(tiny_model())
+    (folder / "costs.json").write_bytes(msgspec.json.encode(COSTS))
+    seal(folder, tiny_manifest(precision))
+
+
+if __name__ == "__main__":
+    make_bundle(Path(sys.argv[1]))

@@ -1,0 +1,163 @@
+"""Sinks keep every result, whole, and stop cleanly where they cannot."""
+
+from __future__ import annotations
+
+import errno
+import json
+from collections import namedtuple
+
+import numpy as np
+import pytest
+
+from devices.budget import Basis
+from edge.draw import annotate
+from edge.errors import SinkError
+from edge.frames import Classes, Detections, Frame
+from edge.heads import RawHead, decode
+from edge.sinks import Scene, Timing, open_sink
+
+SCENE = Scene(classes=("person",), profile="jetson-nano", precision="fp16", basis=Basis.EMULATED,
+              banner="emulated jetson-nano | fp16 | predicted 7.1 ms", fps=10.0)  # fmt: skip
+FOUND = Detections(
+    np.array([[1.5, 2, 30, 40], [10, 10, 20, 20]], np.float32),
+    np.array([0.75, 0.5], np.float32),
+    np.array([0, 7], np.int64),
+)
+KINDS = [
+    FOUND,
+    Detections.empty(),
+    Classes(np.array([0]), np.array([0.5], np.float32)),
+    decode(RawHead(), {"y": np.ones((1, 2), np.float32)}, None, (1, 1)),
+]
+
+
+def frame(sequence, hw=(60, 80), shade=100):
+    return Frame(np.full((*hw, 3), shade, np.uint8), sequence / 10, sequence, "clip.avi")
+
+
+def test_json_lines_hold_everything_with_its_basis(tmp_path):
+    sink = open_sink(f"jsonl:{tmp_path}/out.jsonl", SCENE)
+    for sequence, result in enumerate(KINDS):
+        sink.write(frame(sequence), result, Timing(sequence / 10, sequence / 10 + 0.025))
+    sink.close()
+    lines = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert lines[0] == {
+        "sequence": 0, "source": "clip.avi", "captured_s": 0.0, "age_ms": 25.0,
+        "profile": "jetson-nano", "precision": "fp16", "basis": "emulated",
+        "detections": [
+            {"class": "person", "class_id": 0, "score": 0.75, "xyxy_px": [1.5, 2.0, 30.0, 40.0]},
+            {"class": "class 7", "class_id": 7, "score": 0.5, "xyxy_px": [10.0, 10.0, 20.0, 20.0]},
+        ],
+    }  # fmt: skip
+    assert lines[1]["detections"] == []
+    assert lines[2]["classes"] == [{"class": "person", "class_id": 0, "score": 0.5}]
+    assert lines[3]["outputs"][0]["mean"] == 1.0
+
+
+class FullAfter:
+    """A file on a disk with room for this many bytes."""
+
+    def __init__(self, file, room):
+        self.file, self.room = file, room
+
+    def write(self, data):
+        if self.room == 0:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        done = self.file.write(data[: self.room])
+        self.room -= done
+        return done
+
+    def __getattr__(self, name):
+        return getattr(self.file, name)
+
+
+def test_a_full_disk_leaves_only_whole_lines(tmp_path):
+    sink = open_sink(f"jsonl:{tmp_path}/out.jsonl", SCENE)
+    sink.write(frame(0), FOUND, Timing(0, 0))
+    sink._file = FullAfter(sink._file, room=100)
+    with pytest.raises(SinkError, match=r"No space left on device.*make room"):
+        sink.write(frame(1), FOUND, Timing(0, 0))
+    sink.close()
+    sink.close()
+    lines = (tmp_path / "out.jsonl").read_text().splitlines()
+    assert [json.loads(line)["sequence"] for line in lines] == [0]
+
+
+def read_video(path):
+    cv2 = pytest.importorskip("cv2", reason="reads video")
+    capture = cv2.VideoCapture(str(path))
+    found = []
+    while True:
+        ok, pixels = capture.read()
+        if not ok:
+            return found, capture.get(cv2.CAP_PROP_FPS)
+        found.append(pixels)
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".avi"])
+@pytest.mark.parametrize("hw", [(60, 80), (61, 83)])
+def test_a_video_has_the_sources_rate_and_length(tmp_path, suffix, hw):
+    pytest.importorskip("cv2", reason="writes video")
+    sink = open_sink(f"video:{tmp_path}/out{suffix}", SCENE)
+    for sequence, result in ((0, FOUND), (1, KINDS[1]), (5, KINDS[2])):  # 2, 3 and 4 were dropped
+        sink.write(frame(sequence, hw, shade=40 * sequence), result, Timing(0, 0))
+    sink.close()
+    frames, fps = read_video(tmp_path / f"out{suffix}")
+    assert fps == 10.0
+    assert len(frames) == 6
+    assert frames[0].shape == (hw[0] + hw[0] % 2, hw[1] + hw[1] % 2, 3)
+    shades = [int(np.median(f)) for f in frames]
+    assert np.allclose(shades, [0, 40, 40, 40, 40, 200], atol=12)
+
+
+def test_pictures_of_another_size_fit_into_the_video(tmp_path):
+    pytest.importorskip("cv2", reason="writes video")
+    sink = open_sink(f"video:{tmp_path}/out.avi", SCENE)
+    for sequence, hw in enumerate([(60, 80), (30, 40), (600, 200)]):
+        sink.write(frame(sequence, hw, shade=200), Detections.empty(), Timing(0, 0))
+    sink.close()
+    frames, _ = read_video(tmp_path / "out.avi")
+    assert [f.shape for f in frames] == [(60, 80, 3)] * 3
+    assert frames[1][50, 70].max() < 30  # black beside the small picture
+
+
+def test_boxes_and_banner_are_drawn_on_a_copy():
+    pytest.importorskip("cv2", reason="draws")
+    pixels = np.full((240, 320, 3), 50, np.uint8)
+    box = Detections(
+        np.array([[50, 60, 150, 200]], np.float32), np.array([0.9], np.float32), np.array([0])
+    )
+    drawn = annotate(pixels, box, ("person",), SCENE.banner)
+    assert (pixels == 50).all()
+    assert (drawn[60, 50:150] != 50).any(axis=-1).all(), "the top edge"
+    assert (drawn[100:190, 60:140] == 50).all(), "nothing inside the box"
+    assert drawn[:25, :300].max() > 200, "the banner"
+    assert (annotate(pixels, Detections.empty(), (), "") == pixels).all()
+
+
+def test_a_nearly_full_disk_stops_a_video_that_can_be_played(tmp_path, monkeypatch):
+    pytest.importorskip("cv2", reason="writes video")
+    sink = open_sink(f"video:{tmp_path}/out.mp4", SCENE)
+    sink.write(frame(0), FOUND, Timing(0, 0))
+    usage = namedtuple("usage", "total used free")(10**9, 10**9, 5_000_000)
+    monkeypatch.setattr("edge.sinks.video.shutil.disk_usage", lambda _: usage)
+    with pytest.raises(SinkError, match="found 5 MB free on the disk; expected 16 MB at least"):
+        sink.write(frame(1), FOUND, Timing(0, 0))
+    assert len(read_video(tmp_path / "out.mp4")[0]) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("mqtt:host", "found kind 'mqtt'; expected jsonl:PATH or video:PATH"),
+        ("out.jsonl", "found no kind"),
+        ("jsonl:", "expected jsonl:PATH"),
+        ("jsonl:{tmp}/no/out.jsonl", "found No such file or directory"),
+        ("video:{tmp}/out.gif", r"found suffix '\.gif'; expected one of \.mp4, \.avi"),
+        ("video:{tmp}/no/out.mp4", "found no such folder"),
+    ],
+)
+def test_a_place_that_cannot_be_written_is_an_error(text, words, tmp_path):
+    pytest.importorskip("cv2", reason="writes video")
+    with pytest.raises(SinkError, match=words):
+        open_sink(text.format(tmp=tmp_path), SCENE)

@@ -1,0 +1,121 @@
+"""Sources give frames in order with their times, and count what they could not read."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from edge.errors import SourceError
+from edge.sources import SOURCES, open_source, parse_address
+
+
+def images(folder, count):
+    cv2 = pytest.importorskip("cv2", reason="writes images")
+    folder.mkdir(parents=True, exist_ok=True)
+    for index in range(count):
+        pixels = np.full((6, 8, 3), index, np.uint8)
+        assert cv2.imwrite(str(folder / f"{index:02d}.png"), pixels)
+
+
+def write_video(path, count=12, fps=29.97):
+    cv2 = pytest.importorskip("cv2", reason="writes video")
+    rng = np.random.default_rng(0)
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), fps, (160, 120))
+    for index in range(count):
+        writer.write(rng.integers(0, 30, (120, 160, 3), dtype=np.uint8) + np.uint8(index * 10))
+    writer.release()
+
+
+def test_synthetic_frames_are_the_same_for_the_same_seed():
+    def run(query):
+        return [f.pixels for f in open_source(f"synthetic://?{query}").frames()]
+
+    first, again = run("frames=3&width=33&height=17"), run("frames=3&width=33&height=17")
+    assert [f.shape for f in first] == [(17, 33, 3)] * 3
+    np.testing.assert_array_equal(first, again)
+    assert (first[0] != first[2]).any(), "shapes move"
+    assert (first[0] != run("frames=1&width=33&height=17&seed=1")[0]).any()
+
+
+def test_synthetic_frames_carry_time_and_sequence():
+    source = open_source("synthetic://?fps=4&frames=3&width=8&height=8")
+    found = [(f.sequence, f.captured_s, f.source) for f in source.frames()]
+    assert found == [(0, 0.0, "synthetic"), (1, 0.25, "synthetic"), (2, 0.5, "synthetic")]
+    assert (source.fps, source.live, source.refusals) == (4.0, False, ())
+
+
+def test_a_video_keeps_its_rate_and_every_frame(tmp_path):
+    write_video(tmp_path / "clip.avi")
+    for text in (str(tmp_path / "clip.avi"), f"file://{tmp_path}/clip.avi"):
+        source = open_source(text)
+        frames = list(source.frames())
+        assert [f.sequence for f in frames] == list(range(12))
+        assert source.fps == pytest.approx(29.97, abs=1e-3)
+        assert frames[3].captured_s == pytest.approx(3 / 29.97, abs=1e-5)
+        assert [round((float(f.pixels.mean()) - 14.5) / 10) for f in frames] == list(range(12))
+        assert source.refusals == ()
+
+
+def test_a_truncated_video_ends_cleanly_and_is_counted(tmp_path):
+    path = tmp_path / "clip.avi"
+    write_video(path)
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * 0.7)])
+    source = open_source(str(path))
+    got = len(list(source.frames()))
+    assert 0 < got < 12
+    (refusal,) = source.refusals
+    assert refusal.count == 12 - got
+    assert refusal.reason == f"truncated: {got} of the header's 12 frames"
+
+
+def test_a_folder_skips_and_counts_corrupt_images(tmp_path):
+    images(tmp_path / "set", 4)
+    (tmp_path / "set" / "01.png").write_bytes(b"no")
+    source = open_source(f"folder://{tmp_path}/set?fps=2")
+    assert [(f.sequence, f.captured_s, f.source) for f in source.frames()] == [
+        (0, 0.0, "00.png"), (2, 1.0, "02.png"), (3, 1.5, "03.png")]  # fmt: skip
+    (refusal,) = source.refusals
+    assert (refusal.what, refusal.count) == ("image 01.png", 1)
+    assert len(list(source.frames())) == 3
+    assert source.refusals[0].count == 1, "reading again does not count twice"
+
+
+def test_a_plain_path_is_what_it_is(tmp_path):
+    assert parse_address(str(tmp_path)).scheme == "folder"
+    assert parse_address(str(tmp_path / "x.mp4")).scheme == "file"
+    assert parse_address("folder:///a%20b?fps=1").path == "/a b"
+
+
+@pytest.mark.parametrize(
+    ("uri", "words"),
+    [
+        ("rtsp://camera/1", r"scheme 'rtsp'; expected file://, folder://, synthetic://, v4l2://"),
+        ("sinthetic://", "did you mean 'synthetic'"),
+        ("no/such.mp4", "found no such file"),
+        ("folder://no/such", "found no such folder"),
+        ("{tmp}", "found no image"),
+        ("{tmp}/text.avi", "cannot open as video"),
+        ("synthetic://?fsp=3", "did you mean 'fps'"),
+        ("synthetic://?fps=fast", "found fps=fast; expected a number like 30"),
+        ("synthetic://?fps=0", "expected sides of"),
+        ("synthetic://?width=0", "expected sides of"),
+        ("synthetic://?frames=0", "expected sides of"),
+        ("v4l2:///dev/no-such-camera", "found no such device"),
+    ],
+)
+def test_what_cannot_be_read_is_an_error_with_a_cure(uri, words, tmp_path):
+    pytest.importorskip("cv2", reason="opens video")
+    (tmp_path / "text.avi").write_text("hello")
+    with pytest.raises(SourceError, match=words):
+        open_source(uri.format(tmp=tmp_path))
+
+
+def test_a_folder_of_rubbish_is_an_error(tmp_path):
+    pytest.importorskip("cv2", reason="reads images")
+    (tmp_path / "a.png").write_bytes(b"no")
+    with pytest.raises(SourceError, match=r"no readable image: 1 x OpenCV cannot decode it \(a"):
+        list(open_source(str(tmp_path)).frames())
+
+
+def test_the_table_names_what_exists():
+    assert sorted(SOURCES) == ["file", "folder", "synthetic", "v4l2"]
