@@ -50,20 +50,26 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     family: str
     board: str = ""  # empty: any board of the family without a cell of its own
     precision: str
-    e_conv: float
-    e_dw: float
-    e_mem: float
-    t0_us: float
+    e_conv: float  # windows of 3 x 3 and more, of the fastest unit's peak
+    e_1x1: float  # products without a window
+    e_dw: float  # depthwise, of the CUDA cores' peak
+    e_mem: float  # of DRAM bandwidth; a large L2 lifts it
+    t0_us: float  # floor per kernel, enqueued and timed from C++
+    t0_python_us: float  # the same in loops timed from Python
     wave_power: float
     interval_factor: float  # a 90 % interval is value / factor .. value * factor
     basis: str
 
     def __post_init__(self) -> None:
-        for field in ("e_conv", "e_dw", "e_mem"):
+        for field in ("e_conv", "e_1x1", "e_dw", "e_mem"):
             if not 0 < getattr(self, field) <= 1:
                 raise wrong(field, getattr(self, field), "more than 0, 1 at most")
         if self.interval_factor <= 1:
             raise wrong("interval_factor", self.interval_factor, "more than 1")
+
+    def floor_s(self, harness: str) -> float:
+        """Floor per kernel in seconds for "c++" or "python"."""
+        return (self.t0_python_us if harness == "python" else self.t0_us) * 1e-6
 
 
 class _Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

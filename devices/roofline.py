@@ -2,14 +2,16 @@
 
 For one kernel, in seconds:
 
-    compute = 2 * macs * align / (peak * e) * waves ** q
-    memory  = (read + written + weights, in bytes) / (bandwidth * e_mem)
-    time    = max(compute, memory) + t0
+    matrix  = 2 * macs * align / tensor peak            convolutions, products
+    vector  = 2 * macs / CUDA core peak                 depthwise convolutions, the rest
+    memory  = (read + written + weights, in bytes) / bandwidth
+    time    = max(matrix / e * waves ** q + vector / e_dw, memory / e_mem) + t0
 
-`align` is the padding of channels to what the arithmetic unit takes; `waves` is the loss of the
-last, partly filled round of 128 x 64 output tiles over the SMs (8 at most); e, e_mem, q and the
-per-kernel floor t0 are fitted per board and precision (`roofline.toml` says from what). Depthwise
-convolutions and everything that is not a matrix product run on CUDA cores with their own e.
+The first three are what the hardware must do at least (a `Demand`): `align` is the padding of
+channels to what the arithmetic unit takes, `waves` the loss of the last, partly filled round of
+128 x 64 output tiles over the SMs (8 at most). The efficiencies (e is e_conv with a window, e_1x1
+without), the exponent q and the floor per kernel t0 are fitted per board and precision;
+`roofline.toml` holds them and says from what.
 """
 
 from __future__ import annotations
@@ -23,7 +25,20 @@ from devices.architecture import Cell, cell_for
 from devices.budget import Basis, Measurement
 from devices.profile import PowerMode, PrecisionError, Profile
 
-__all__ = ["ELEMENT_BYTES", "OP_CLASSES", "Costs", "Kernel", "LayerTime", "Prediction", "predict"]
+__all__ = [
+    "ELEMENT_BYTES",
+    "HARNESSES",
+    "OP_CLASSES",
+    "Costs",
+    "Demand",
+    "Kernel",
+    "LayerTime",
+    "Prediction",
+    "cell_of",
+    "demand",
+    "predict",
+    "run_precision",
+]
 
 OP_CLASSES = (
     "conv",
@@ -46,6 +61,7 @@ ELEMENT_BYTES = {"fp32": 4, "fp16": 2, "int8": 1}
 _MATRIX_OPS = ("conv", "gconv", "deconv", "gemm", "attention")
 _TILE = (128, 64)  # output positions x output channels of one thread block
 _WAVES_MAX = 8.0
+HARNESSES = ("c++", "python")
 _OTHER_MODE_FACTOR = 1.1  # the cells were fitted at full clocks; other modes are scaled
 _OTHER_BOARD_FACTOR = 1.15  # leave-one-board-out inside a family costs about this much
 _UNKNOWN_FACTOR = 1.5  # an operation nobody timed
@@ -105,24 +121,33 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True):
     notes: Tuple[str, ...]
 
 
-class _Machine(msgspec.Struct, frozen=True, kw_only=True):
-    """A board in one mode, ready to time kernels."""
+class Demand(msgspec.Struct, frozen=True, kw_only=True):
+    """The least time one kernel needs of each resource at full rate, seconds; `waves` is 1 to 8."""
 
-    profile: Profile
-    mode: PowerMode
+    matrix_s: float
+    vector_s: float
+    memory_s: float
+    waves: float
+    is_1x1: bool  # a product without a window: 1 x 1 convolution, gemm, attention
 
-    def peak(self, precision: str, *, matrix: bool) -> float:
-        arch = self.profile.architecture
-        table = arch.ops_per_sm_clock if matrix else arch.cuda_core_ops_per_sm_clock
-        return table[precision] * self.mode.sm_count * self.mode.gpu_mhz * 1e6
+    def seconds(self, cell: Cell) -> float:
+        """Busy time under the fitted efficiencies, without the floor."""
+        return max(self.compute_s(cell), self.memory_s / cell.e_mem)
 
-    @property
-    def bytes_per_s(self) -> float:
-        return self.profile.dram_gb_per_s(self.mode) * 1e9
+    def compute_s(self, cell: Cell) -> float:
+        """Arithmetic alone."""
+        rounds = math.pow(self.waves, cell.wave_power)
+        e_matrix = cell.e_1x1 if self.is_1x1 else cell.e_conv
+        return self.matrix_s / e_matrix * rounds + self.vector_s / cell.e_dw
 
 
 def predict(
-    costs: Costs, profile: Profile, *, precision: str, mode: Optional[str] = None
+    costs: Costs,
+    profile: Profile,
+    *,
+    precision: str,
+    mode: Optional[str] = None,
+    harness: str = "c++",
 ) -> Prediction:
     """Predicted latency of `costs` on a board, kernel by kernel.
 
@@ -131,17 +156,26 @@ def predict(
         profile: the board.
         precision: "fp32", "fp16" or "int8" (kernels behind Q/DQ in int8, the others in fp16).
         mode: power mode; None is the board's default.
+        harness: who enqueues and times: "c++" (trtexec, a compiled loop) or "python".
 
     Raises:
         PrecisionError: the board cannot run that precision.
         ProfileError: no such power mode.
     """
     _require(profile, precision)
-    machine = _Machine(profile=profile, mode=profile.mode(mode))
-    layers = tuple(_layer_time(kernel, precision, machine) for kernel in costs.kernels)
+    power = profile.mode(mode)
+    cells = {name: cell_of(profile, name) for name in _runs_in(precision)}
+    layers = tuple(
+        _layer_time(
+            kernel,
+            demand(kernel, profile, power, build=precision),
+            cells[run_precision(kernel, precision)],
+            harness,
+        )
+        for kernel in costs.kernels
+    )
+    factor, notes = _interval(costs, profile, power, precision)
     total_ms = sum(layer.ms for layer in layers)
-    factor, notes = _interval(costs, machine, precision)
-    source = f"roofline, {profile.name}, {machine.mode.name}, {precision}"
     latency = Measurement(
         name="latency_ms",
         value=total_ms,
@@ -149,14 +183,55 @@ def predict(
         high=total_ms * factor,
         unit="ms",
         basis=Basis.PREDICTED,
-        source=source,
+        source=f"roofline, {profile.name}, {power.name}, {precision}",
     )
     return Prediction(
-        latency_ms=latency,
-        fps=_fps(latency, costs.batch),
-        layers=layers,
-        notes=notes,
+        latency_ms=latency, fps=_fps(latency, costs.batch), layers=layers, notes=notes
     )
+
+
+def demand(kernel: Kernel, profile: Profile, mode: PowerMode, *, build: str) -> Demand:
+    """What one kernel asks of the hardware when the engine is built for precision `build`."""
+    precision = run_precision(kernel, build)
+    arch = profile.architecture
+    clock_hz = mode.sm_count * mode.gpu_mhz * 1e6
+    matrix = vector = 0.0
+    if kernel.op in _MATRIX_OPS:
+        work = 2 * kernel.macs * _align(kernel, arch.channel_multiple[precision])
+        matrix = work / (arch.ops_per_sm_clock[precision] * clock_hz)
+    else:
+        vector = 2 * kernel.macs / (arch.cuda_core_ops_per_sm_clock[precision] * clock_hz)
+    return Demand(
+        matrix_s=matrix,
+        vector_s=vector,
+        memory_s=_moved_bytes(kernel, build) / (profile.dram_gb_per_s(mode) * 1e9),
+        waves=_waves(kernel, mode.sm_count),
+        is_1x1=kernel.kernel_size == (1, 1),
+    )
+
+
+def run_precision(kernel: Kernel, build: str) -> str:
+    """What the kernel itself runs in: FP16 inside an INT8 engine unless it is behind Q/DQ."""
+    if build != "int8":
+        return build
+    return "int8" if kernel.int8 else "fp16"
+
+
+def cell_of(profile: Profile, precision: str) -> Cell:
+    """The fitted parameters for that board, its own or its family's."""
+    cell = cell_for(profile.name, profile.family, precision)
+    if cell is None:
+        raise PrecisionError(
+            f"{profile.name}, {precision}",
+            found="no fitted parameters",
+            expected="a row in roofline.toml",
+            cure="add one with its basis",
+        )
+    return cell
+
+
+def _runs_in(precision: str) -> Tuple[str, ...]:
+    return ("int8", "fp16") if precision == "int8" else (precision,)
 
 
 def _require(profile: Profile, precision: str) -> None:
@@ -168,12 +243,6 @@ def _require(profile: Profile, precision: str) -> None:
             expected="one of " + ", ".join(profile.precisions),
             cure=refusal.instead,
         )
-
-
-def _run_precision(kernel: Kernel, precision: str) -> str:
-    if precision != "int8":
-        return precision
-    return "int8" if kernel.int8 else "fp16"
 
 
 def _fps(latency: Measurement, batch: int) -> Measurement:
@@ -193,35 +262,19 @@ def _fps(latency: Measurement, batch: int) -> Measurement:
     )
 
 
-def _layer_time(kernel: Kernel, build: str, machine: _Machine) -> LayerTime:
-    precision = _run_precision(kernel, build)
-    cell = _cell(machine.profile, precision)
-    matrix = kernel.op in _MATRIX_OPS
-    compute = _compute_s(kernel, precision, machine, cell)
-    moved = _moved_bytes(kernel, build)
-    memory = moved / (machine.bytes_per_s * cell.e_mem)
-    floor = cell.t0_us * 1e-6
-    busy = max(compute, memory)
-    if busy < floor:
+def _layer_time(kernel: Kernel, need: Demand, cell: Cell, harness: str) -> LayerTime:
+    busy_s, floor_s = need.seconds(cell), cell.floor_s(harness)
+    if busy_s < floor_s:
         bound = "floor"
+    elif need.compute_s(cell) > need.memory_s / cell.e_mem:
+        bound = "compute"
     else:
-        bound = "compute" if compute > memory and (matrix or kernel.macs) else "memory"
-    return LayerTime(kernel=kernel.name, op=kernel.op, ms=(busy + floor) * 1e3, bound=bound)
+        bound = "memory"
+    return LayerTime(kernel=kernel.name, op=kernel.op, ms=(busy_s + floor_s) * 1e3, bound=bound)
 
 
-def _compute_s(kernel: Kernel, precision: str, machine: _Machine, cell: Cell) -> float:
-    if not kernel.macs:
-        return 0.0
-    if kernel.op in _MATRIX_OPS:
-        work = 2 * kernel.macs * _align(kernel, precision, machine.profile)
-        rate = machine.peak(precision, matrix=True) * cell.e_conv
-        return work / rate * math.pow(_waves(kernel, machine.mode.sm_count), cell.wave_power)
-    return 2 * kernel.macs / (machine.peak(precision, matrix=False) * cell.e_dw)
-
-
-def _align(kernel: Kernel, precision: str, profile: Profile) -> float:
+def _align(kernel: Kernel, multiple: int) -> float:
     """How much larger the product gets when each group's channels are padded, 1 or more."""
-    multiple = profile.architecture.channel_multiple[precision]
     factor = 1.0
     for channels in (kernel.in_channels, kernel.out_channels):
         width = max(1, channels // max(1, kernel.groups))
@@ -238,34 +291,23 @@ def _waves(kernel: Kernel, sm_count: int) -> float:
 
 def _moved_bytes(kernel: Kernel, build: str) -> float:
     """Bytes moved; in an INT8 build a kernel may read FP16 and write INT8, or the reverse."""
-    read = ELEMENT_BYTES[_run_precision(kernel, build)]
+    read = ELEMENT_BYTES[run_precision(kernel, build)]
     written = read
     if build == "int8":
         written = ELEMENT_BYTES["int8" if kernel.writes_int8 else "fp16"]
     return read * (kernel.read_elems + kernel.weight_elems) + written * kernel.write_elems
 
 
-def _cell(profile: Profile, precision: str) -> Cell:
-    cell = cell_for(profile.name, profile.family, precision)
-    if cell is None:
-        raise PrecisionError(
-            f"{profile.name}, {precision}",
-            found="no fitted parameters",
-            expected="a row in roofline.toml",
-            cure="add one with its basis",
-        )
-    return cell
-
-
-def _interval(costs: Costs, machine: _Machine, precision: str) -> Tuple[float, Tuple[str, ...]]:
+def _interval(
+    costs: Costs, profile: Profile, mode: PowerMode, precision: str
+) -> Tuple[float, Tuple[str, ...]]:
     """The factor of the 90 % interval, and every reason it is as wide as it is."""
-    profile, mode = machine.profile, machine.mode
-    cell = _cell(profile, precision)
+    cell = cell_of(profile, precision)
     factor = cell.interval_factor
     notes = [
-        f"90 % interval: x{factor:.2f} either way ({cell.basis})",
-        f"floor of {cell.t0_us:g} us a kernel: one enqueue from C++ without a CUDA graph; "
-        "loops timed from Python publish 20 to 30 us",
+        f"90 % interval: x{factor:.2f} either way; {cell.basis}",
+        f"floor of {cell.t0_us:g} us a kernel, as timed from C++ without a CUDA graph; "
+        f"{cell.t0_python_us:g} us where published loops were timed from Python",
     ]
     if not cell.board:
         factor *= _OTHER_BOARD_FACTOR
@@ -276,13 +318,12 @@ def _interval(costs: Costs, machine: _Machine, precision: str) -> Tuple[float, T
     if mode.name != profile.default_mode:
         factor *= _OTHER_MODE_FACTOR
         notes.append(
-            f"{mode.name}: scaled by clocks from the default mode, "
-            f"interval x{_OTHER_MODE_FACTOR} wider"
+            f"{mode.name}: scaled by clocks from full clocks, interval x{_OTHER_MODE_FACTOR} wider"
         )
     if costs.unknown_ops:
         factor *= _UNKNOWN_FACTOR
         notes.append(
-            "operations without a cost model, counted by their tensors alone: "
-            + ", ".join(costs.unknown_ops)
+            "operations without a cost model, counted by their tensors alone, "
+            f"interval x{_UNKNOWN_FACTOR} wider: " + ", ".join(costs.unknown_ops)
         )
     return factor, tuple(notes)

@@ -1,0 +1,100 @@
+"""Published TensorRT latencies as typed rows, joined with the networks this benchmark can build."""
+
+from __future__ import annotations
+
+import csv
+import functools
+import re
+from pathlib import Path
+
+import msgspec
+
+from devices.roofline import Costs
+from edge.pricing import costs_from_graph
+from tests.bench.predictor.nets import NETS
+from tests.bench.predictor.yolo11 import YOLO11
+
+__all__ = ["Row", "costs_of", "family_of", "read_rows"]
+
+_BOARDS = {
+    "Jetson Nano": "jetson-nano",
+    "Jetson TX2": "jetson-tx2",
+    "Jetson Xavier NX": "jetson-xavier-nx",
+    "Jetson AGX Xavier": "jetson-agx-xavier",
+    "Jetson Orin Nano": "jetson-orin-nano",
+    "Jetson Orin Nano Super": "jetson-orin-nano-super",
+    "Jetson Orin NX": "jetson-orin-nx",
+    "Jetson AGX Orin": "jetson-agx-orin",
+    "Jetson AGX Thor": "jetson-agx-thor",
+}
+_ALL = {**NETS, **YOLO11}
+_FLOAT_OPS = ("softmax", "attention", "norm", "nms")
+
+
+class Row(msgspec.Struct, frozen=True, kw_only=True):
+    """One published latency of one network on one board."""
+
+    board: str
+    mode: str | None
+    precision: str
+    net: str
+    size_px: int
+    latency_ms: float
+    harness: str
+    source: str
+
+
+def read_rows(path: Path) -> list[Row]:
+    """Rows that time one inference, batch 1, GPU of a known board, full clocks, no CUDA graph."""
+    with path.open(newline="") as file:
+        return [row for raw in csv.DictReader(file) if (row := _row(raw)) is not None]
+
+
+@functools.cache
+def costs_of(net: str, size_px: int, int8: bool) -> Costs:
+    """Costs of a network; with `int8`, as if every convolution had been calibrated."""
+    costs = costs_from_graph(_ALL[net](size=size_px))
+    if not int8:
+        return costs
+    kernels = tuple(
+        msgspec.structs.replace(kernel, int8=True, writes_int8=True)
+        if kernel.op not in _FLOAT_OPS else kernel
+        for kernel in costs.kernels
+    )  # fmt: skip
+    return msgspec.structs.replace(costs, kernels=kernels)
+
+
+def family_of(net: str) -> str:
+    """resnet50 -> resnet; the unit that is held out."""
+    return re.sub(r"[_\d].*$", "", net)
+
+
+def _row(raw: dict[str, str]) -> Row | None:
+    usable = (
+        raw["runtime"] in ("tensorrt", "trtexec") and raw["batch"] == "1" and raw["dla"] == "0"
+        and raw["what_is_timed"] == "inference only" and raw["metric"] == "latency_ms"
+        and raw["confidence"] != "low" and "MaxQ" not in raw["power_mode"]
+        and "cuda_graph=1" not in raw["notes"] and "includes host IO" not in raw["notes"]
+    )  # fmt: skip
+    net = _net(raw["model"])
+    if not usable or net is None or raw["device"] not in _BOARDS:
+        return None
+    return Row(
+        board=_BOARDS[raw["device"]],
+        mode="25W" if raw["power_mode"] == "25W" else None,
+        precision=raw["precision"],
+        net=net,
+        size_px=int(float(raw["input_h"])),
+        latency_ms=float(raw["value"]),
+        harness="python" if "harness=python" in raw["notes"] else "c++",
+        source=raw["source"].partition(":")[0],
+    )
+
+
+def _net(model: str) -> str | None:
+    name = model.lower().replace("-", "_").removesuffix("_bn").replace("resnet_50 v1.5", "resnet50")
+    name = re.sub(r"^mobilenetv(\d)_(.*)$", r"mobilenet_v\1_\2", name).replace(
+        "resnet_50", "resnet50"
+    )
+    name = name.removesuffix(" v1.5").replace("mobilenet_v2_7 (onnx zoo)", "mobilenet_v2")
+    return name if name in _ALL else None
