@@ -146,7 +146,8 @@ class Budget(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     def override(self, changes: Mapping[str, Optional[float]]) -> Budget:
         """The same budget with the given limits replaced; a `None` change leaves a limit alone."""
         changed = {name: value for name, value in changes.items() if value is not None}
-        return msgspec.structs.replace(self, **changed)
+        unchanged = {name: getattr(self, name) for name in LIMITS}
+        return Budget(**{**unchanged, **changed})  # checked again, on every msgspec
 
     def judge(self, facts: Mapping[str, Measurement]) -> Verdict:
         """Compare every limit that is set with the fact of the name its `Limit` gives."""
