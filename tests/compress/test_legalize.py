@@ -55,6 +55,26 @@ def test_the_symmetric_scale_keeps_the_span(zero, factor):
     assert scale == pytest.approx([0.5 * factor])
 
 
+def test_a_span_that_begins_at_zero_was_a_relu_and_becomes_one():
+    b = Builder()
+    hidden = b.pair(b.conv(b.pair("x", 0.01), 8, 8), 0.03, np.int8(-128))
+    model = b.model(b.conv(hidden, 8, 8), X.shape)
+    legal, _ = legalize(model)
+    assert ops(legal).count("Relu") == 1
+    assert sqnr_db(run(model, X), run(legal, X)) > 30
+    assert legalize(legal)[0].SerializeToString() == legal.SerializeToString()
+
+
+@pytest.mark.parametrize("kind", ["Relu", "Sigmoid", "input", "Clip"])
+def test_no_relu_is_added_where_nothing_can_be_negative(kind):
+    b = Builder()
+    bounds = [b.const(np.float32(0)), b.const(np.float32(6))] if kind == "Clip" else []
+    source = "x" if kind == "input" else b.op(kind, "x", *bounds)
+    pooled = b.op("MaxPool", source, kernel_shape=[2, 2])
+    legal, _ = legalize(b.model(b.conv(b.pair(pooled, 0.01, np.uint8(0)), 8, 8), X.shape))
+    assert ops(legal).count("Relu") == (kind == "Relu")
+
+
 def test_a_scale_shared_by_two_pairs_is_adjusted_once():
     b = Builder()
     s, z = b.const(np.float32(0.01)), b.const(np.uint8(0))

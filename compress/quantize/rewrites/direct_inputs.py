@@ -29,7 +29,7 @@ from devices.budget import Refusal
 if TYPE_CHECKING:
     from onnx import NodeProto
 
-__all__ = ["apply", "ends", "moves_values"]
+__all__ = ["MOVERS", "apply", "ends", "moves_values"]
 
 MOVERS = ("Concat", "Reshape", "Transpose", "Gather", "Slice", "Split", "Squeeze", "Unsqueeze",
           "Flatten", "Expand", "MaxPool", "DepthToSpace", "SpaceToDepth", "Identity",
