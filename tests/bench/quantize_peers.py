@@ -1,0 +1,227 @@
+"""INT8 side by side: ours, NNCF's default, NNCF's default as TensorRT reads it, ONNX Runtime's.
+
+    python -m tests.bench.quantize_peers DATA_FOLDER [--student student.onnx] [--nets a,b]
+                                         [--layers] [--modelopt-python PYTHON]
+
+DATA_FOLDER holds coco128/{images,labels}/{train2017,val2017} and models/*.onnx. Calibrated on the
+train2017 pictures, judged on val2017's. AP and SQNR are emulated: ONNX Runtime with every graph
+optimization off, so each Q/DQ pair rounds as it is written. Nothing here ran on a board.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import subprocess
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
+
+from calib.preprocess import Preprocess
+from compress.data import load_labelled
+from compress.evaluate import accuracy, judging_head
+from compress.lint import lint
+from compress.quantize.emulate import as_tensorrt_reads
+from compress.quantize.errors import QuantizeError
+from compress.quantize.int8 import Int8Options, quantize_int8
+from compress.quantize.layers import sqnr_by_layer
+from compress.quantize.prepare import opset_of, prepare
+from compress.quantize.session import open_session
+from compress.rtx import parse_and_build
+from devices.errors import MissingExtraError
+from edge.frames import Detections
+from edge.heads import SsdHead, decode
+
+
+@dataclass(frozen=True, kw_only=True)
+class Net:
+    name: str
+    path: Path
+    preprocess: Preprocess
+    judged: bool  # whether the head can be decoded here
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--student", type=Path, help="compress.export's student; AP needs it")
+    parser.add_argument("--nets", default="ssdlite,fastestdet,yolox_nano")
+    parser.add_argument("--frames", type=int, default=128)
+    parser.add_argument("--layers", action="store_true", help="SQNR after each layer of ours, too")
+    parser.add_argument("--modelopt-python", help="an interpreter that has nvidia-modelopt")
+    options = parser.parse_args()
+    for net in nets_of(options):
+        with tempfile.TemporaryDirectory() as folder:
+            bench(net, options, Path(folder))
+
+
+def nets_of(options: argparse.Namespace) -> list[Net]:
+    models = options.data / "models"
+    plain = {"mean": (0.0,) * 3, "colour": "bgr"}
+    known = [
+        Net(name="fastestdet", path=models / "fastestdet.onnx", judged=False,
+            preprocess=Preprocess(height=352, width=352, std=(255.0,) * 3, **plain)),
+        Net(name="yolox_nano", path=models / "yolox_nano.onnx", judged=False,
+            preprocess=Preprocess(height=416, width=416, std=(1.0,) * 3, resize="letterbox",
+                                  **plain)),
+    ]  # fmt: skip
+    if options.student is not None:
+        half = (127.5,) * 3
+        pre = Preprocess(height=300, width=300, mean=half, std=half)
+        known.insert(0, Net(name="ssdlite", path=options.student, preprocess=pre, judged=True))
+    elif "ssdlite" in options.nets:
+        print("ssdlite: skipped, no --student")
+    return [net for net in known if net.name in options.nets.split(",")]
+
+
+def bench(net: Net, options: argparse.Namespace, folder: Path) -> None:
+    coco = options.data / "coco128"
+    train, held = (
+        load_labelled(coco / "images" / part, coco / "labels" / part, limit=options.frames)
+        for part in ("train2017", "val2017")
+    )
+    model = prepare(onnx.load(net.path), 17)
+    name = model.graph.input[0].name
+    ready = folder / "float.onnx"
+    onnx.save(model, ready)
+    feeds = [{name: net.preprocess(frame)} for frame, _ in train]
+    judged = held.for_classes(["person"]) if net.judged else held
+    frames = [frame for frame, _ in judged]
+    checks = [{name: net.preprocess(frame)} for frame in frames[:32]]
+    print(f"\n{net.name}: opset {opset_of(model)}, {len(feeds)} calibration frames, "
+          f"SQNR on {len(checks)}" + (f", AP of persons on {len(frames)}" if net.judged else ""))  # fmt: skip
+    print(f"{'method':24} {'AP':>6} {'AP50':>6} {'SQNR dB':>8} {'pairs':>6} {'seconds':>8}  "
+          f"{'TensorRT-RTX':28} lint")  # fmt: skip
+    truth = open_session(model)
+    reference = [truth.run(None, feed) for feed in checks]
+    row("float", ready, net, (judged, frames, checks, reference), None)
+    for method, make in METHODS.items():
+        out = folder / f"{method}.onnx"
+        start = time.perf_counter()
+        try:
+            make(ready, feeds, out, options)
+        except (QuantizeError, RuntimeError) as error:
+            print(f"{method:24} skipped: {error}")
+            continue
+        taken = time.perf_counter() - start
+        row(method, out, net, (judged, frames, checks, reference), taken)
+    if options.layers:
+        for layer in sqnr_by_layer(model, onnx.load(folder / "jetpress.onnx"), checks[:8]):
+            print(f"  {layer.sqnr_db:6.1f} dB  {layer.node}")
+
+
+def row(method: str, path: Path, net: Net, against: tuple, seconds: float | None) -> None:
+    judged, frames, checks, reference = against
+    model = onnx.load(path)
+    session = open_session(model)
+    ratios = [
+        sqnr(want, session.run(None, feed)) for want, feed in zip(reference, checks, strict=True)
+    ]
+    ap = ap50 = "-"
+    if net.judged:
+        score = accuracy([found(session, net.preprocess, frame) for frame in frames], judged)
+        ap, ap50 = f"{score.ap.value:.2f}", f"{score.ap50.value:.2f}"
+    pairs = sum(node.op_type == "DequantizeLinear" for node in model.graph.node)
+    findings = lint(model, 17, int8_legal=True)
+    bad = sum(finding.severity == "error" for finding in findings)
+    taken = "-" if seconds is None else f"{seconds:.1f}"
+    print(f"{method:24} {ap:>6} {ap50:>6} {np.mean(ratios):8.1f} {pairs:6} {taken:>8}  "
+          f"{rtx(path):28} {bad} errors, {len(findings) - bad} warnings", flush=True)  # fmt: skip
+
+
+def found(session: Any, preprocess: Preprocess, frame: np.ndarray) -> Detections:
+    outputs = session.run(None, {session.get_inputs()[0].name: preprocess(frame)})
+    named = dict(zip((o.name for o in session.get_outputs()), outputs, strict=True))
+    return decode(judging_head(SsdHead()), named, preprocess, frame.shape[:2])
+
+
+def sqnr(want: list[np.ndarray], got: list[np.ndarray]) -> float:
+    a, b = (np.concatenate([v.ravel() for v in values]).astype(float) for values in (want, got))
+    return float(10 * np.log10((a**2).sum() / max(((a - b) ** 2).sum(), 1e-30)))
+
+
+def rtx(path: Path) -> str:
+    try:
+        seen = parse_and_build(path)
+    except MissingExtraError:
+        return "not installed"
+    if not seen.built:
+        return "refused"
+    return f"builds, {len(seen.qdq_warnings)} Q/DQ warnings"
+
+
+def jetpress(model: Path, feeds: list, out: Path, options: argparse.Namespace) -> None:
+    for refusal in quantize_int8(model, feeds, out, Int8Options()).refusals:
+        print(f"  ({refusal.count} x {refusal.what}: {refusal.instead})")
+
+
+def nncf_default(model: Path, feeds: list, out: Path, options: argparse.Namespace) -> None:
+    os.environ["NNCF_CI"] = "1"
+    import nncf
+    import rich
+
+    nncf.set_log_level(logging.ERROR)
+    rich.get_console().quiet = True
+    onnx.save(nncf.quantize(onnx.load(model), nncf.Dataset(feeds)), out)
+
+
+def nncf_as_tensorrt(model: Path, feeds: list, out: Path, options: argparse.Namespace) -> None:
+    onnx.save(as_tensorrt_reads(onnx.load(out.with_name("nncf-default.onnx"))), out)
+
+
+class Reader(CalibrationDataReader):
+    def __init__(self, feeds: list) -> None:
+        self.items = iter(feeds)
+
+    def get_next(self) -> dict | None:
+        return next(self.items, None)
+
+
+def ort_default(model: Path, feeds: list, out: Path, options: argparse.Namespace) -> None:
+    logging.disable(logging.WARNING)
+    quantize_static(model, out, Reader(feeds))
+
+
+def ort_legal(model: Path, feeds: list, out: Path, options: argparse.Namespace) -> None:
+    logging.disable(logging.WARNING)
+    extra = {"ActivationSymmetric": True, "WeightSymmetric": True, "AddQDQPairToWeight": True,
+             "QuantizeBias": False}  # fmt: skip
+    quantize_static(model, out, Reader(feeds), per_channel=True, activation_type=QuantType.QInt8,
+                    weight_type=QuantType.QInt8, extra_options=extra)  # fmt: skip
+
+
+def modelopt(model: Path, feeds: list, out: Path, options: argparse.Namespace) -> None:
+    if not options.modelopt_python:
+        raise RuntimeError("no --modelopt-python (nvidia-modelopt lives in its own environment)")
+    name = next(iter(feeds[0]))
+    array = out.with_suffix(".npy")
+    np.save(array, np.concatenate([feed[name] for feed in feeds]))
+    code = (
+        "import numpy as np, sys; from modelopt.onnx.quantization import quantize\n"
+        f"quantize({str(model)!r}, quantize_mode='int8', calibration_method='entropy',\n"
+        f" calibration_data={{{name!r}: np.load({str(array)!r})}}, calibration_eps=['cpu'],\n"
+        f" high_precision_dtype='fp32', output_path={str(out)!r})"
+    )
+    done = subprocess.run([options.modelopt_python, "-c", code], capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(done.stderr.strip().splitlines()[-1])
+
+
+METHODS = {
+    "jetpress": jetpress,
+    "nncf-default": nncf_default,
+    "nncf-default-as-tensorrt": nncf_as_tensorrt,
+    "ort-default": ort_default,
+    "ort-trt-legal": ort_legal,
+    "modelopt-entropy": modelopt,
+}
+
+if __name__ == "__main__":
+    main()
