@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import Any, List, Mapping, Optional, Tuple, Union
+from typing import Any, Mapping, Optional, Tuple, Union
 
 import msgspec
 import numpy as np
@@ -28,6 +28,8 @@ __all__ = ["ClassifyHead", "Head", "RawHead", "RawOutputs", "Result", "SsdAnchor
 
 OFFSET_MAX = 1000.0  # anchors a box may lie away from its own, and
 EXPONENT_MAX = 8.0  # exp(8) anchors wide at most: wild codes stay finite, and end outside the frame
+
+BLOCK = 256  # boxes compared with each other at once
 
 Outputs = Mapping[str, NDArray[Any]]
 
@@ -191,7 +193,8 @@ def _boxes(
     codes: NDArray[Any], anchors: NDArray[np.float64], variances: Tuple[float, ...]
 ) -> NDArray[np.float64]:
     """Codes (N, 4) and their anchors (N, 4) -> xyxy in 0..1 of the input."""
-    code = np.clip(codes.astype(np.float64) / np.array(variances), -OFFSET_MAX, OFFSET_MAX)
+    code = np.minimum(codes.astype(np.float64) / np.array(variances), OFFSET_MAX)
+    code = np.maximum(code, -OFFSET_MAX)
     code[:, 2:] = np.exp(np.minimum(code[:, 2:], EXPONENT_MAX))
     centre = code[:, :2] * anchors[:, 2:] + anchors[:, :2]
     half = code[:, 2:] * anchors[:, 2:] / 2
@@ -201,20 +204,40 @@ def _boxes(
 def _suppress(
     boxes: NDArray[np.float64], class_id: NDArray[np.int64], iou_max: float, top_k: int
 ) -> NDArray[np.intp]:
-    """Indices of the boxes that stay; `boxes` (N, 4) come best first and so do the indices."""
-    area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
-    waiting = np.arange(len(boxes))
-    kept: List[int] = []
-    while len(waiting) and len(kept) < top_k:
-        best, waiting = int(waiting[0]), waiting[1:]
-        kept.append(best)
-        inner = np.minimum(boxes[waiting, 2:], boxes[best, 2:]) - np.maximum(
-            boxes[waiting, :2], boxes[best, :2]
-        )
-        inside = np.maximum(inner[:, 0], 0) * np.maximum(inner[:, 1], 0)
-        apart = inside <= iou_max * (area[waiting] + area[best] - inside)
-        waiting = waiting[apart | (class_id[waiting] != class_id[best])]
-    return np.array(kept, np.intp)
+    """Indices of the boxes that stay; `boxes` (N, 4) come best first and so do the indices.
+
+    Block by block, so that a model that finds something everywhere costs time, not memory.
+    """
+    kept = np.empty(0, np.intp)
+    for start in range(0, len(boxes), BLOCK):
+        block = np.arange(start, min(start + BLOCK, len(boxes)))
+        if len(kept):
+            block = block[~_covers(boxes, class_id, (kept, block), iou_max).any(axis=0)]
+        covers = _covers(boxes, class_id, (block, block), iou_max)
+        stays = np.ones(len(block), np.bool_)
+        for row in range(len(block)):
+            if stays[row]:
+                stays[row + 1 :] &= ~covers[row, row + 1 :]
+        kept = np.concatenate([kept, block[stays]])[:top_k]
+        if len(kept) == top_k:
+            break
+    return kept
+
+
+def _covers(
+    boxes: NDArray[np.float64],
+    class_id: NDArray[np.int64],
+    pair: Tuple[NDArray[np.intp], NDArray[np.intp]],
+    iou_max: float,
+) -> NDArray[np.bool_]:
+    """Whether box a takes box b's place, for the indices (a, b): (len(a), len(b))."""
+    a, b = boxes[pair[0]][:, None], boxes[pair[1]][None]
+    inner = np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2])
+    inside = np.maximum(inner[..., 0], 0) * np.maximum(inner[..., 1], 0)
+    areas = [(c[..., 2] - c[..., 0]) * (c[..., 3] - c[..., 1]) for c in (a, b)]
+    same = class_id[pair[0]][:, None] == class_id[pair[1]]
+    covers: NDArray[np.bool_] = same & (inside > iou_max * (areas[0] + areas[1] - inside))
+    return covers
 
 
 def _decode_classes(head: ClassifyHead, outputs: Outputs) -> Classes:

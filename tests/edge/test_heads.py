@@ -87,7 +87,7 @@ def outputs(spec, classes, seed, spread=2.0):
     ("spec", "classes"), [(SMALL, 1), (SMALL, 4), (SsdAnchors(), 2)], ids=["1", "4", "full"]
 )
 def test_ssd_matches_a_slow_reading(spec, classes, background, seed):
-    head = SsdHead(anchors=spec, background=background, iou_max=0.4, top_k=60)
+    head = SsdHead(anchors=spec, background=background, iou_max=0.4, top_k=250)
     arrays = outputs(spec, classes + 1, seed)
     found = decode(head, arrays, PRE, (301, 500))
     expected = slow_ssd(head, arrays["logits"], arrays["boxes"], (301, 500))
