@@ -23,6 +23,12 @@ _Proto = Any  # an onnx protobuf message: the package is not imported at module 
 
 _SHAPE_OPS = frozenset(("Constant", "Shape", "Size"))
 _DATA_SIZED = frozenset(("NonMaxSuppression", "NonZero", "Unique", "Compress"))
+_SHAPE_ARITHMETIC = (
+    "Add Cast Ceil Concat Constant ConstantOfShape Div Equal Floor Gather Identity Max Min Mod Mul "
+    "Neg Range ReduceProd Reshape Slice Squeeze Sub Unsqueeze Where"
+)
+_SMALL_ELEMS = 64  # a shape has a handful; more is a weight and stays unread
+_ROUNDS_MAX = 20  # reshapes whose target depends on the reshape before
 _GUESSED_SIZE = 100  # of a dimension that only the data decides
 _FREE_OPS = frozenset(("QuantizeLinear", "DequantizeLinear")) | VIEW_OPS
 _PLUGINS = frozenset(op for op in FUSED_OPS if op.endswith("_TRT"))  # in TensorRT's own domain
@@ -75,7 +81,7 @@ class _Reader:
 
     def read(self) -> Graph:
         nodes = []
-        for node in map(_node_from_proto, self.model.graph.node):
+        for node in _needed(self.model.graph):
             if self._fold(node):
                 continue
             self._complete_shapes(node)
@@ -203,7 +209,11 @@ def _with_shapes(model: _Proto, path: Path) -> _Proto:
     if model.functions:
         model = inline_local_functions(model)
     try:
-        return onnx.shape_inference.infer_shapes(model, data_prop=True)
+        for _ in range(_ROUNDS_MAX):
+            model = onnx.shape_inference.infer_shapes(model, data_prop=True)
+            if not _fold_shape_arithmetic(model):
+                break
+        return model
     except (onnx.shape_inference.InferenceError, ValueError, RuntimeError) as problem:
         raise CostError(
             str(path),
@@ -211,6 +221,74 @@ def _with_shapes(model: _Proto, path: Path) -> _Proto:
             expected="a graph that onnx.shape_inference accepts",
             cure="export it again",
         ) from problem
+
+
+def _fold_shape_arithmetic(model: _Proto) -> bool:
+    """Compute small integers (a reshape's target) once their shapes are known; False when done.
+
+    ONNX's own propagation gives up at a -1, which most exporters write.
+    """
+    import onnx
+    from onnx.reference import ReferenceEvaluator
+
+    known = {t.name: onnx.numpy_helper.to_array(t) for t in model.graph.initializer if _is_small(t)}
+    shapes, arithmetic = _static_shapes(model), _SHAPE_ARITHMETIC.split()
+    found = {}
+    for node in model.graph.node:
+        if node.op_type == "Shape" and node.input[0] in shapes and not node.attribute:
+            value = onnx.numpy_helper.to_array(
+                onnx.helper.make_tensor(
+                    "", onnx.TensorProto.INT64, [len(shapes[node.input[0]])], shapes[node.input[0]]
+                )
+            )
+            found[node.output[0]] = known[node.output[0]] = value
+        elif node.op_type in arithmetic and all(name in known for name in node.input if name):
+            feeds = {name: known[name] for name in node.input if name}
+            run = ReferenceEvaluator(_alone(node, model)).run(None, feeds)
+            found[node.output[0]] = known[node.output[0]] = run[0]
+    kept = [node for node in model.graph.node if node.output[0] not in found]
+    if not found:
+        return False
+    del model.graph.node[:]
+    model.graph.node.extend(kept)
+    model.graph.initializer.extend(
+        onnx.numpy_helper.from_array(value, name) for name, value in found.items()
+    )
+    return True
+
+
+def _alone(node: _Proto, model: _Proto) -> _Proto:
+    """A model of one node, its types left open."""
+    import onnx
+
+    inputs = [onnx.helper.make_empty_tensor_value_info(name) for name in node.input if name]
+    outputs = [onnx.helper.make_empty_tensor_value_info(name) for name in node.output]
+    graph = onnx.helper.make_graph([node], "one", inputs, outputs)
+    return onnx.helper.make_model(graph, opset_imports=model.opset_import)
+
+
+def _static_shapes(model: _Proto) -> Dict[str, List[int]]:
+    shapes = {}
+    for info in (*model.graph.input, *model.graph.value_info):
+        kind = info.type.tensor_type
+        if kind.HasField("shape") and all(dim.HasField("dim_value") for dim in kind.shape.dim):
+            shapes[info.name] = [dim.dim_value for dim in kind.shape.dim]
+    return shapes
+
+
+def _is_small(tensor: _Proto) -> bool:
+    return elements(tuple(tensor.dims)) <= _SMALL_ELEMS and not tensor.external_data
+
+
+def _needed(graph: _Proto) -> List[Node]:
+    """The nodes that some output depends on, in order."""
+    wanted = {info.name for info in graph.output}
+    kept = []
+    for proto in reversed(graph.node):
+        if wanted.intersection(proto.output):
+            kept.append(_node_from_proto(proto))
+            wanted.update(name for name in proto.input if name)
+    return kept[::-1]
 
 
 def _node_from_proto(proto: _Proto) -> Node:
