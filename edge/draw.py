@@ -32,9 +32,9 @@ def annotate(
             _box(cv2, picture, box, COLOURS[index % len(COLOURS)])
             x, y = int(box[0]), int(box[1])
             text = f"{class_name(classes, index)} {score:.2f}"
-            _text(cv2, picture, text, (x, y - 3 if y > 20 else int(box[3]) + 14), scale)
+            _text(cv2, picture, text, (x, y - 3), scale)
     for row, text in enumerate(_lines(result, classes, banner)):
-        _text(cv2, picture, text, (4, int((16 + 20 * row) * max(1.0, scale / 0.45))), scale)
+        _text(cv2, picture, text, (0, round((34 * scale) * (row + 1))), scale)
     return picture
 
 
@@ -55,8 +55,16 @@ def _box(
 def _text(
     cv2: ModuleType, picture: NDArray[np.uint8], text: str, at: Tuple[int, int], scale: float
 ) -> None:
-    """White letters on a dark edge, readable on anything; ASCII, which every OpenCV can draw."""
+    """White letters on black, readable on anything; ASCII, which every OpenCV can draw.
+
+    One stroke: OpenCV 5 sets a thicker text wider, so an outline would not lie under it.
+    """
+    if not text:
+        return
     plain = text.encode("ascii", "replace").decode()
-    for colour, thickness in (((0, 0, 0), 3), ((255, 255, 255), 1)):
-        cv2.putText(picture, plain, at, cv2.FONT_HERSHEY_SIMPLEX, scale, colour, thickness,
-                    cv2.LINE_AA)  # fmt: skip
+    font = cv2.FONT_HERSHEY_SIMPLEX
+    (width, height), below = cv2.getTextSize(plain, font, scale, 1)
+    left = max(0, min(at[0], picture.shape[1] - width))
+    base = max(height + 1, min(at[1], picture.shape[0] - below))
+    cv2.rectangle(picture, (left, base - height - 2), (left + width, base + below), (0, 0, 0), -1)
+    cv2.putText(picture, plain, (left, base), font, scale, (255, 255, 255), 1, cv2.LINE_AA)

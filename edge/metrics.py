@@ -13,7 +13,7 @@ LOW_MS, GROWTH, BINS = 1e-3, 1.02, 1000  # 1 us to 400 s
 
 
 class Spread(msgspec.Struct, frozen=True, kw_only=True):
-    """Durations in milliseconds: how many, their mean, percentiles (to 1 %) and the longest."""
+    """Durations in milliseconds: how many, their mean, percentiles (up to 2 % above) and the longest."""
 
     count: int
     mean_ms: float
@@ -53,7 +53,7 @@ class Histogram:
             return 0.0
         rank = max(1, math.ceil(self._count * percent / 100))
         place = int(np.searchsorted(np.cumsum(self._bins), rank))
-        return float(min(LOW_MS * GROWTH ** (place + 0.5), self._max_ms))
+        return float(min(LOW_MS * GROWTH ** (place + 1), self._max_ms))
 
     def spread(self) -> Spread:
         """Everything about them."""
