@@ -17,7 +17,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -93,7 +93,7 @@ ASSETS = {
             member_bytes=69_688_296,
         ),
     ),
-    "vtest": Asset(
+    "scene": Asset(
         file="vtest.avi",
         what="street video, 768 x 576, 10 frames/s, 795 frames, pedestrians",
         licence=(
@@ -142,11 +142,23 @@ def fetch_all(
                          expected="a folder to keep files in",
                          cure="set JETPRESS_CACHE to another") from error  # fmt: skip
     fetcher = _Fetcher(cache=cache, progress=progress, pip=pip, stop=threading.Event())
+    paths, failed = _side_by_side(fetcher, {name: table[name] for name in names})
+    if failed:
+        raise _failure(failed, cache, table)
+    return paths
+
+
+def _side_by_side(
+    fetcher: _Fetcher, wanted: dict[str, Asset]
+) -> tuple[dict[str, Path], dict[str, JetpressError]]:
+    """The paths of those that were had, the errors of the others."""
     failed: dict[str, JetpressError] = {}
     paths: dict[str, Path] = {}
-    with ThreadPoolExecutor(max(1, len(names))) as pool:
-        futures = {name: pool.submit(fetcher.fetch, table[name]) for name in dict.fromkeys(names)}
+    with ThreadPoolExecutor(max(1, len(wanted))) as pool:
+        futures = {name: pool.submit(fetcher.fetch, asset) for name, asset in wanted.items()}
         try:
+            while wait(futures.values(), _POLL_S).not_done:  # wakes up to hear Ctrl-C
+                pass
             for name, future in futures.items():
                 try:
                     paths[name] = future.result()
@@ -154,9 +166,7 @@ def fetch_all(
                     failed[name] = error
         finally:
             fetcher.stop.set()
-    if failed:
-        raise _failure(failed, cache, table)
-    return paths
+    return paths, failed
 
 
 def _failure(failed: dict[str, JetpressError], cache: Path, table: dict[str, Asset]) -> AssetError:

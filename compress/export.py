@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from compress.onnx_clean import fold_constants, fold_pads, name_weights
+from compress.onnx_clean import fold_constants, fold_pads, name_weights, state_shapes
 from compress.zoo.arch import Arch
 from devices.errors import JetpressError, nearest
 
@@ -80,6 +80,7 @@ def export_onnx(
     fold_constants(model)
     fold_pads(model.graph)
     name_weights(model.graph)
+    state_shapes(model)
     _strip(model)
     onnx.checker.check_model(model, full_check=True)
     path.write_bytes(model.SerializeToString(deterministic=True))

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import onnx
     from numpy.typing import NDArray
 
-__all__ = ["fold_constants", "fold_pads", "name_weights"]
+__all__ = ["fold_constants", "fold_pads", "name_weights", "state_shapes"]
 
 _NEVER = frozenset({"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike",
                     "Multinomial", "Bernoulli", "If", "Loop", "Scan", "DequantizeLinear",
@@ -40,7 +40,7 @@ def _fold_nodes(model: onnx.ModelProto) -> bool:
         graph.node.remove(node)
     wanted = {name for node in graph.node for name in node.input}
     wanted |= {value.name for value in graph.output}
-    names = [name for node in folded for name in node.output if name in wanted]
+    names = [name for node in folded for name in node.output if name and name in wanted]
     for name, value in zip(names, _values(model, folded, names), strict=True):
         graph.initializer.append(numpy_helper.from_array(value, name))
     return bool(folded)
@@ -96,8 +96,9 @@ def fold_pads(graph: onnx.GraphProto) -> None:
     ends = {value.name for value in graph.output}
     for pad in [node for node in graph.node if node.op_type == "Pad"]:
         convs = readers.get(pad.output[0], [])
-        operands = [numpy_helper.to_array(values[n]) for n in pad.input[1:] if n in values]
-        amounts = _zero_pad(pad, operands)
+        given = [name for name in pad.input[1:] if name]
+        operands = [numpy_helper.to_array(values[name]) for name in given if name in values]
+        amounts = _zero_pad(pad, operands) if len(operands) == len(given) else None
         free = pad.output[0] not in ends and all(conv.op_type == "Conv" for conv in convs)
         if amounts is None or not free:
             continue
@@ -111,9 +112,9 @@ def fold_pads(graph: onnx.GraphProto) -> None:
 def _zero_pad(pad: onnx.NodeProto, operands: list[NDArray[Any]]) -> list[int] | None:
     """[top, left, bottom, right] of a constant zero Pad of H and W; None of any other."""
     mode = [attribute.s for attribute in pad.attribute if attribute.name == "mode"]
-    if mode not in ([], [b"constant"]) or len(operands) != len(pad.input) - 1:
+    if mode not in ([], [b"constant"]) or len(operands) not in (1, 2):
         return None
-    if len(operands) not in (1, 2) or any(operand.any() for operand in operands[1:]):
+    if any(operand.any() for operand in operands[1:]):
         return None
     amounts = [int(amount) for amount in operands[0]]
     if len(amounts) != 8 or any(amounts[i] for i in (0, 1, 4, 5)) or min(amounts) < 0:
@@ -138,6 +139,17 @@ def _drop_unread(graph: onnx.GraphProto) -> None:
     kept = [tensor for tensor in graph.initializer if tensor.name in read]
     del graph.initializer[:]
     graph.initializer.extend(kept)
+
+
+def state_shapes(model: onnx.ModelProto) -> None:
+    """Give every output the shape that follows from the graph, where the exporter left it open."""
+    import onnx
+
+    for value in model.graph.output:
+        value.type.tensor_type.ClearField("shape")
+    inferred = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
+    for value, known in zip(model.graph.output, inferred.graph.output, strict=True):
+        value.CopyFrom(known)
 
 
 def name_weights(graph: onnx.GraphProto) -> None:

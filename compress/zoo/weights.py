@@ -98,7 +98,7 @@ def load_weights(module: nn.Module, path: Path) -> nn.Module:
     Raises `WeightsError` when the file is damaged or its tensors are not exactly the net's.
     """
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
     except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
         raise WeightsError(
