@@ -21,13 +21,13 @@ from typing import Optional, Tuple
 
 import msgspec
 
-from devices.architecture import Cell, cell_for
+from devices.architecture import HARNESSES, Cell, cell_for
 from devices.budget import Basis, Measurement
-from devices.profile import PowerMode, PrecisionError, Profile
+from devices.errors import nearest
+from devices.profile import PowerMode, PrecisionError, Profile, ProfileError
 
 __all__ = [
     "ELEMENT_BYTES",
-    "HARNESSES",
     "OP_CLASSES",
     "Costs",
     "Demand",
@@ -61,7 +61,6 @@ ELEMENT_BYTES = {"fp32": 4, "fp16": 2, "int8": 1}
 _MATRIX_OPS = ("conv", "gconv", "deconv", "gemm", "attention")
 _TILE = (128, 64)  # output positions x output channels of one thread block
 _WAVES_MAX = 8.0
-HARNESSES = ("c++", "python")
 _OTHER_MODE_FACTOR = 1.1  # the cells were fitted at full clocks; other modes are scaled
 _OTHER_BOARD_FACTOR = 1.15  # leave-one-board-out inside a family costs about this much
 _UNKNOWN_FACTOR = 1.5  # an operation nobody timed
@@ -156,13 +155,20 @@ def predict(
         profile: the board.
         precision: "fp32", "fp16" or "int8" (kernels behind Q/DQ in int8, the others in fp16).
         mode: power mode; None is the board's default.
-        harness: who enqueues and times: "c++" (trtexec, a compiled loop) or "python".
+        harness: who enqueues: "c++" (trtexec, a compiled loop), "graph" (a CUDA graph), "python".
 
     Raises:
         PrecisionError: the board cannot run that precision.
-        ProfileError: no such power mode.
+        ProfileError: no such power mode, or no such harness.
     """
     _require(profile, precision)
+    if harness not in HARNESSES:
+        raise ProfileError(
+            f"harness {harness!r}",
+            found="no such harness",
+            expected="a known one",
+            cure=nearest(harness, HARNESSES),
+        )
     power = profile.mode(mode)
     cells = {name: cell_of(profile, name) for name in _runs_in(precision)}
     layers = tuple(

@@ -143,10 +143,14 @@ def test_an_unknown_operation_widens_the_interval_and_is_named():
     assert factor == pytest.approx(1.5 * narrow.latency_ms.high / narrow.latency_ms.value)
 
 
-def test_a_python_loop_is_predicted_slower():
-    compiled = predict(NET, ORIN, precision="fp16").latency_ms.value
-    python = predict(NET, ORIN, precision="fp16", harness="python").latency_ms.value
-    assert python > compiled
+def test_who_enqueues_sets_the_floor():
+    times = [predict(NET, ORIN, precision="fp16", harness=name).latency_ms.value
+             for name in ("graph", "c++", "python")]  # fmt: skip
+    assert times == sorted(times)
+    cell = cell_for("jetson-orin-nano", "ampere", "fp16")
+    assert times[1] - times[0] == pytest.approx(0.6 * cell.t0_us * len(NET.kernels) / 1e3)
+    with pytest.raises(ProfileError, match="harness 'cpp'"):
+        predict(NET, ORIN, precision="fp16", harness="cpp")
 
 
 def test_an_empty_network_takes_no_time():

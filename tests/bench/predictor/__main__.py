@@ -42,7 +42,7 @@ def main() -> None:
         score = _score(row)
         cells[f"{row.board} {row.precision}"].append(score)
         if "--rows" in sys.argv:
-            print(f"{row.board:24} {row.precision:5} {row.net:20} {row.latency_ms:8.2f} ms published,",
+            print(f"{row.board:24} {row.precision:5} {row.net:20} {row.latency_ms:8.2f} ms,",
                   f"x{np.exp(score[0]):.2f} predicted, {row.harness}")  # fmt: skip
     print(f"{'board, precision':34} rows    median       p90      bias  in the interval")
     for name, scores in sorted(cells.items()):

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from scipy.optimize import minimize
 
+from devices.architecture import GRAPH_FLOOR
 from devices.profile import load_profile
 from devices.roofline import demand
 from tests.bench.predictor.rows import Row, costs_of, family_of, read_rows
@@ -22,15 +23,16 @@ from tests.bench.predictor.rows import Row, costs_of, family_of, read_rows
 NAMES = ("e_conv", "e_1x1", "e_dw", "e_mem", "t0_us", "t0_python_us", "wave_power")
 # The last floor is fitted as what Python adds.
 PRIORS = {
-    "maxwell": np.array([0.66, 0.66, 0.15, 0.50, 25.0, 5.0, 0.5]),
-    "pascal": np.array([0.66, 0.66, 0.15, 0.50, 25.0, 5.0, 0.5]),
+    "maxwell": np.array([0.66, 0.66, 0.05, 0.50, 25.0, 5.0, 0.5]),
+    "pascal": np.array([0.66, 0.66, 0.05, 0.50, 25.0, 5.0, 0.5]),
     "volta": np.array([0.65, 0.65, 0.15, 0.58, 12.0, 10.0, 0.5]),
-    "ampere": np.array([0.58, 0.58, 0.15, 0.50, 8.0, 15.0, 0.5]),
-    "blackwell": np.array([0.54, 0.54, 0.15, 0.80, 5.0, 5.0, 0.5]),
+    "ampere": np.array([0.58, 0.58, 0.12, 0.50, 8.0, 15.0, 0.5]),
+    "blackwell": np.array([0.54, 0.54, 0.12, 0.80, 5.0, 5.0, 0.5]),
 }
-PULL = np.array([0.03, 0.03, 0.01, 0.03, 0.08, 0.03, 0.1])
+PULL = np.array([0.03, 0.03, 0.03, 0.03, 0.08, 0.03, 0.1])
 LOW = np.array([0.1, 0.1, 0.02, 0.1, 1.0, 0.5, 0.0])
 HIGH = np.array([1.0, 1.0, 1.0, 0.95, 60.0, 40.0, 1.0])
+BOARD_PULL = PULL * np.array([1, 1, 10, 1, 1, 1, 1])  # few rows of one board time depthwise
 GROUPS = {
     "maxwell": ("maxwell", "pascal"),
     "pascal": ("maxwell", "pascal"),
@@ -62,12 +64,15 @@ class Table:
         for row, d in zip(self.rows, self.demands, strict=True):
             e = np.where(d[:, 4] > 0, e_1x1, e_conv)
             busy = np.maximum(d[:, 0] / e * d[:, 3] ** q + d[:, 1] / e_dw, d[:, 2] / e_mem)
-            floor = (t0 + extra * (row.harness == "python")) * 1e-6
+            floor = (
+                t0 * (GRAPH_FLOOR if row.harness == "graph" else 1.0)
+                + extra * (row.harness == "python")
+            ) * 1e-6
             out.append(np.log((busy.sum() + floor * len(d)) * 1e3 / row.latency_ms))
         return np.array(out)
 
 
-def fit(rows: list[Row], prior: np.ndarray) -> np.ndarray:
+def fit(rows: list[Row], prior: np.ndarray, pull: np.ndarray = PULL) -> np.ndarray:
     """The parameters of one cell."""
     table = Table(rows)
 
@@ -76,7 +81,7 @@ def fit(rows: list[Row], prior: np.ndarray) -> np.ndarray:
         errors = table.log_errors(values)
         robust = 2 * 0.04 * (np.sqrt(1 + errors**2 / 0.04) - 1)  # beyond 20 % it counts linearly
         away = np.log(np.maximum(values, 0.05) / np.maximum(prior, 0.05))
-        return float(robust.mean() + (PULL * away**2).sum() * 4 / (4 + len(rows)))
+        return float(robust.mean() + (pull * away**2).sum() * 4 / (4 + len(rows)))
 
     start = np.log((prior - LOW + 1e-3) / (HIGH - prior + 1e-3))
     found = minimize(loss, start, method="Nelder-Mead", options={"maxiter": 5000, "maxfev": 5000})
@@ -87,7 +92,7 @@ def _values(x: np.ndarray) -> np.ndarray:
     return LOW + (HIGH - LOW) / (1 + np.exp(-x))
 
 
-def held_out(rows: list[Row], prior: np.ndarray) -> np.ndarray:
+def held_out(rows: list[Row], prior: np.ndarray, pull: np.ndarray = PULL) -> np.ndarray:
     """Log error of each row when its family of networks was not in the fit."""
     errors = np.zeros(len(rows))
     families = {family_of(row.net) for row in rows}
@@ -95,7 +100,7 @@ def held_out(rows: list[Row], prior: np.ndarray) -> np.ndarray:
     for family in sorted(set(map(key, rows))):
         inside = [i for i, row in enumerate(rows) if key(row) == family]
         rest = [row for i, row in enumerate(rows) if i not in inside]
-        values = fit(rest, prior)
+        values = fit(rest, prior, pull)
         errors[inside] = Table([rows[i] for i in inside]).log_errors(values)
     return errors
 
@@ -116,15 +121,16 @@ def _print_family(
     family: str, precision: str, rows: list[Row], halves: dict[str, np.ndarray]
 ) -> None:
     prior = halves[""]
-    fitted = len({r.net for r in rows}) >= 4
+    fitted = _enough(rows)
     shared = fit(rows, prior) if fitted else prior
     _print_cell(family, "", precision, shared, rows, _other_board(rows, prior) if fitted else None)
     boards = {r.board for r in rows if _family(r.board) == family} | set(halves) - {""}
     for board in sorted(boards):
         own = [r for r in rows if r.board == board]
-        if len({r.net for r in own}) >= 4:
-            values = fit(own, shared)
-            _print_cell(family, board, precision, values, own, held_out(own, shared))
+        if _enough(own):
+            values = fit(own, shared, BOARD_PULL)
+            errors = held_out(own, shared, BOARD_PULL)
+            _print_cell(family, board, precision, values, own, errors)
             if precision == "fp16":
                 halves[board] = values
         else:  # the board differs from its family as it does in FP16
@@ -132,6 +138,11 @@ def _print_family(
             _print_cell(family, board, precision, values, own, None)
     if precision == "fp16":
         halves[""] = shared
+
+
+def _enough(rows: list[Row]) -> bool:
+    nets = len({row.net for row in rows})
+    return nets >= 4 or (nets >= 2 and len(rows) >= 6)
 
 
 def _family(board: str) -> str:
@@ -159,7 +170,7 @@ def _print_cell(family: str, board: str, precision: str, values: np.ndarray, row
     else:
         own = float(np.quantile(np.abs(errors), 0.9))
         log = max(own, SOURCES_APART) if len(sources) > 1 else float(np.hypot(own, SOURCES_APART))
-        factor = float(np.exp(log))
+        factor = float(np.exp(log)) if len(nets) >= 4 else max(2.0, float(np.exp(log)))
         held = "a board" if not board and len({r.board for r in rows}) > 1 else "a network family"
         off = 100 * np.median(np.abs(np.expm1(errors)))
         count = f"{len(rows)} rows of {len(nets)} networks from {len(sources)} sources"

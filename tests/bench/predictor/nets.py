@@ -157,6 +157,28 @@ def _mobilenet_v2(size: int) -> Graph:
     return b.graph(b.fc(b.mean(b.conv(x, 1280, act="Clip")), 1000))
 
 
+def _ssd_mobilenet_v1(size: int) -> Graph:
+    b = Builder(size)
+    x, maps = b.conv("images", 32, 3, 2, act="Clip"), []
+    table = ((64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *((512, 1),) * 5)
+    for c, s in table:
+        x = b.conv(b.conv(x, b.channels(x), 3, s, g=b.channels(x), act="Clip"), c, act="Clip")
+    maps.append(x)
+    for c, s in ((1024, 2), (1024, 1)):
+        x = b.conv(b.conv(x, b.channels(x), 3, s, g=b.channels(x), act="Clip"), c, act="Clip")
+    maps.append(x)
+    for c in (512, 256, 256, 128):
+        x = b.conv(b.conv(x, c // 2, act="Clip"), c, 3, 2, act="Clip")
+        maps.append(x)
+    outputs = []
+    for x, anchors in zip(maps, (3, 6, 6, 6, 6, 6), strict=True):
+        for width in (4 * anchors, 91 * anchors):
+            y = b.conv(x, width, act="")
+            _, c, h, w = b.shapes[y]
+            outputs.append(b.add("Transpose", [y], (1, h, w, c), perm=[0, 2, 3, 1]))
+    return b.graph(b.add("EfficientNMS_TRT", outputs, (1, 100, 7)))
+
+
 _V3_LARGE = (
     (3, 16, 16, 0, 0, 1),
     (3, 64, 24, 0, 0, 2),
@@ -322,6 +344,7 @@ NETS = {
     },
     "squeezenet1_0": partial(_squeezenet, "1_0"),
     "squeezenet1_1": partial(_squeezenet, "1_1"),
+    "ssd_mobilenet_v1": _ssd_mobilenet_v1,
     "mobilenet_v2": _mobilenet_v2,
     "mobilenet_v3_large": partial(_mobilenet_v3, _V3_LARGE, 1280),
     "mobilenet_v3_small": partial(_mobilenet_v3, _V3_SMALL, 1024),
