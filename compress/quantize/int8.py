@@ -15,10 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calib.ranges import Ranges, TensorRange
+from compress.quantize.equalize import equalize
 from compress.quantize.errors import QuantizeError
 from compress.quantize.graph import MATRIX_OPS, QdqGraph
 from compress.quantize.legalize import legalize
-from compress.quantize.nncf_ptq import ESTIMATOR, calibrate
+from compress.quantize.nncf_ptq import ESTIMATOR, calibrate, check_request
 from compress.quantize.prepare import opset_of, prepare
 from devices.budget import Refusal
 
@@ -35,11 +36,13 @@ class Int8Options:
     """What to leave float, what the board's parser takes, and how much to look at.
 
     `keep_float` names ONNX nodes; `frames_max` calibration frames are read, 300 as NNCF does.
+    `equalize` evens out channels first, exactly (`compress.quantize.equalize`).
     """
 
     opset_max: int = 17
     keep_float: tuple[str, ...] = ()
     frames_max: int = 300
+    equalize: bool = True
     calibration_sha256: str | None = None
 
     def __post_init__(self) -> None:
@@ -51,7 +54,8 @@ class Int8Options:
 class Int8Result:
     """What was written, what was not quantized and why, and how much was.
 
-    `quantized` and `matrix_ops` count convolutions and matrix products.
+    `quantized` and `matrix_ops` count convolutions and matrix products, `equalized` the activation
+    tensors whose channels were evened out.
     """
 
     path: Path
@@ -60,6 +64,7 @@ class Int8Result:
     quantized: int
     matrix_ops: int
     frames: int
+    equalized: int
 
 
 def quantize_int8(
@@ -79,6 +84,10 @@ def quantize_int8(
     ready = prepare(source, options.opset_max, str(model_path))
     refusals = _opset_note(source, ready)
     items = list(_limited(feeds, options.frames_max, on_frame))
+    check_request(ready, items, options.keep_float)
+    evened = 0
+    if options.equalize:
+        ready, evened = equalize(ready, items)
     calibrated = calibrate(ready, items, options.keep_float)
     legal, given = legalize(calibrated)
     quantized, total = count_quantized(legal)
@@ -89,6 +98,7 @@ def quantize_int8(
         quantized=quantized,
         matrix_ops=total,
         frames=len(items),
+        equalized=evened,
     )
     save_model(legal, out)
     result.ranges.save(out.with_name("ranges.json"))

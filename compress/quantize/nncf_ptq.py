@@ -29,7 +29,7 @@ from devices.errors import MissingExtraError
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-__all__ = ["ESTIMATOR", "calibrate"]
+__all__ = ["ESTIMATOR", "calibrate", "check_request"]
 
 ESTIMATOR = "mean-minmax"  # NNCF's default: the mean over frames of each frame's extremes
 
@@ -44,17 +44,9 @@ def calibrate(
     `keep_float` names nodes that stay float. `feeds` is read once; an item maps each input to an
     array of its shape. Raises QuantizeError for no feeds or unknown names.
     """
-    nncf, quantization, backend = _nncf()
     items = list(feeds)
-    if not items:
-        raise QuantizeError(
-            "calibration",
-            found="no frames",
-            expected="at least one; a few hundred that look like the camera's",
-            cure="pass --data with a folder of images or a video",
-        )
-    _check_names(model, keep_float)
-    _check_feeds(model, items)
+    check_request(model, items, keep_float)
+    nncf, quantization, backend = _nncf()
     settings = quantization.AdvancedQuantizationParameters(
         overflow_fix=quantization.OverflowFix.DISABLE,
         activations_quantization_params=quantization.QuantizationParameters(per_channel=False),
@@ -70,6 +62,21 @@ def calibrate(
             fast_bias_correction=True,
             advanced_parameters=settings,
         )
+
+
+def check_request(
+    model: ModelProto, items: list[Mapping[str, NDArray[np.float32]]], keep_float: tuple[str, ...]
+) -> None:
+    """Raise QuantizeError for no frames, frames that do not fit the inputs, or unknown names."""
+    if not items:
+        raise QuantizeError(
+            "calibration",
+            found="no frames",
+            expected="at least one; a few hundred that look like the camera's",
+            cure="pass --data with a folder of images or a video",
+        )
+    _check_names(model, keep_float)
+    _check_feeds(model, items)
 
 
 def _nncf() -> tuple[Any, Any, Any]:

@@ -95,8 +95,9 @@ def bench(net: Net, options: argparse.Namespace, folder: Path) -> None:
     judged = held.for_classes(["person"]) if net.judged else held
     frames = [frame for frame, _ in judged]
     checks = [{name: net.preprocess(frame)} for frame in frames[:32]]
+    judged_on = f", AP of persons on {len(frames)}" if net.judged else ""
     print(f"\n{net.name}: opset {opset_of(model)}, {len(feeds)} calibration frames, "
-          f"SQNR on {len(checks)}" + (f", AP of persons on {len(frames)}" if net.judged else ""))  # fmt: skip
+          f"SQNR on {len(checks)}{judged_on}")  # fmt: skip
     print(f"{'method':24} {'AP':>6} {'AP50':>6} {'SQNR dB':>8} {'pairs':>6} {'seconds':>8}  "
           f"{'TensorRT-RTX':28} lint")  # fmt: skip
     truth = open_session(model)
