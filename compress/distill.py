@@ -54,7 +54,7 @@ class DistilOptions(msgspec.Struct, frozen=True, kw_only=True):
     live_norm_share: float = 0.0  # BatchNorm learns new statistics for this share of the steps
     ema_decay: float = 0.0
     box_weight: float = 1.0
-    label_frames: int = 64  # evenly spaced over the frames given
+    label_frames: int = 96  # evenly spaced over the frames given
     temperature: float = 2.0  # of (N, K) scores when outputs are matched
     augment: Augment = Augment()
 

@@ -6,7 +6,6 @@ a generator made of both. Pixels go through the same `Preprocess` as on the boar
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,17 +13,14 @@ import msgspec
 import numpy as np
 
 from compress.anchors import AnchorTargets, MatchRule, match
-from compress.tiles import Labeller, TileOptions, label_frame
 from edge.frames import Detections
-from edge.heads import SsdHead, ssd_anchors
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from calib.preprocess import Preprocess
-    from compress.train import Tick
 
-__all__ = ["Augment", "LabelledScene", "SceneBatch", "View", "crop_labels", "label_scene", "spaced"]
+__all__ = ["Augment", "LabelledScene", "SceneBatch", "crop_labels", "spaced"]
 
 
 class Augment(msgspec.Struct, frozen=True, kw_only=True):
@@ -90,42 +86,6 @@ class LabelledScene:
         contrast, brightness = 1.0 + augment.light * rng.uniform(-1, 1, 2)
         image = image * np.float32(contrast) + np.float32(brightness - 1.0)
         return image, match(self.anchors, labels, self.classes, self.rule)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class View:
-    """How the student looks at frames: pixels in, anchors out, and how many classes it knows."""
-
-    preprocess: Preprocess
-    head: SsdHead
-    classes: int = 1
-    augment: Augment
-
-
-def label_scene(
-    frames: Iterable[NDArray[np.uint8]],
-    labellers: Sequence[Labeller],
-    view: View,
-    options: TileOptions,
-    *,
-    tick: Tick | None = None,
-) -> LabelledScene:
-    """Label BGR frames with what the labellers see on tiles; frames are kept in memory."""
-    kept, labels = [], []
-    for done, frame in enumerate(frames, 1):
-        kept.append(frame)
-        labels.append(label_frame(frame, labellers, options))
-        if tick is not None:
-            tick.update(done)
-    return LabelledScene(
-        frames=tuple(kept),
-        labels=tuple(labels),
-        anchors=ssd_anchors(view.head.anchors),
-        preprocess=view.preprocess,
-        classes=view.classes,
-        augment=view.augment,
-        rule=MatchRule(variances=view.head.variances),
-    )
 
 
 def spaced(count: int, wanted: int) -> tuple[int, ...]:
