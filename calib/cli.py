@@ -13,8 +13,10 @@ from devices.errors import EXIT_BAD_INPUT, JetpressError
 
 __all__ = ["main"]
 
+EXIT_STOPPED = 130  # Ctrl-C, as a shell says it
 
-@click.group()
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 def cli() -> None:
     """Choose the pictures a model is calibrated on, and keep the choice."""
 
@@ -54,9 +56,15 @@ def _describe(pictures: CalibrationSet) -> None:
 
 
 def main() -> None:
-    """Entry point: errors as one line on standard error and exit code 2."""
+    """Entry point: errors as one line on standard error and exit code 2; Ctrl-C is 130."""
     try:
-        cli(prog_name="calib")
+        sys.exit(cli(prog_name="calib", standalone_mode=False))
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("calib: stopped", err=True)
+        sys.exit(EXIT_STOPPED)
     except JetpressError as error:
         click.echo(f"calib: {error}", err=True)
         sys.exit(EXIT_BAD_INPUT)

@@ -110,9 +110,15 @@ def verify(bundle: Path) -> None:
 
 
 def main() -> None:
-    """Entry point: errors as one line on standard error and exit code 2."""
+    """Entry point: errors as one line on standard error and exit code 2; Ctrl-C is 130."""
     try:
-        cli(prog_name="edge")
+        sys.exit(cli(prog_name="edge", standalone_mode=False))
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("edge: stopped", err=True)
+        sys.exit(EXIT_STOPPED)
     except JetpressError as error:
         click.echo(f"edge: {error}", err=True)
         sys.exit(EXIT_BAD_INPUT)

@@ -26,13 +26,12 @@ def annotate(
     picture = pixels.copy()
     scale = max(0.35, min(pixels.shape[:2]) / 1200)
     if isinstance(result, Detections):
-        for box, score, index in zip(
-            result.xyxy.tolist(), result.score.tolist(), result.class_id.tolist()
-        ):
+        found = list(zip(result.xyxy.tolist(), result.score.tolist(), result.class_id.tolist()))
+        for box, _, index in found:
             _box(cv2, picture, box, COLOURS[index % len(COLOURS)])
-            x, y = int(box[0]), int(box[1])
+        for box, score, index in reversed(found):  # the best label on top
             text = f"{class_name(classes, index)} {score:.2f}"
-            _text(cv2, picture, text, (x, y - 3), scale)
+            _text(cv2, picture, text, (int(box[0]), int(box[1]) - 3), scale)
     for row, text in enumerate(_lines(result, classes, banner)):
         _text(cv2, picture, text, (0, round((34 * scale) * (row + 1))), scale)
     return picture

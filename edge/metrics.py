@@ -13,7 +13,7 @@ LOW_MS, GROWTH, BINS = 1e-3, 1.02, 1000  # 1 us to 400 s
 
 
 class Spread(msgspec.Struct, frozen=True, kw_only=True):
-    """Durations in milliseconds: how many, their mean, percentiles (up to 2 % above) and the longest."""
+    """Durations in ms: how many, their mean, percentiles (at most 2 % above) and the longest."""
 
     count: int
     mean_ms: float

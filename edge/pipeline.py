@@ -160,7 +160,7 @@ class Loop:
         )
 
     def _rate(self) -> Optional[Measurement]:
-        """Results per second of the loop's clock, from the first result to the last; None below two."""
+        """Results per second of the loop's clock, first result to last; None below two."""
         if self._first_s is None or self._last_s <= self._first_s:
             return None
         return Measurement.exact(

@@ -75,7 +75,7 @@ class FileSource:
                 Refusal(
                     what=f"end of {self.name}",
                     count=missing,
-                    reason=f"truncated: {sequence} of the header's {sequence + missing} frames",
+                    reason=f"it holds {sequence} of {sequence + missing} promised frames",
                     instead="ended there",
                 )
             )

@@ -18,7 +18,7 @@ def calib(monkeypatch, capsys, *arguments):
     with pytest.raises(SystemExit) as caught:
         main()
     out, err = capsys.readouterr()
-    return caught.value.code, out, err
+    return caught.value.code or 0, out, err
 
 
 @pytest.fixture

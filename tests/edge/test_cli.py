@@ -184,3 +184,30 @@ def test_ctrl_c_keeps_what_was_written(tiny, tmp_path):
     import cv2
 
     assert cv2.VideoCapture(str(tmp_path / "o.mp4")).read()[0]
+
+
+def test_help_and_wrong_usage_have_their_exit_codes(edge):
+    code, out, _ = edge("run", "--help")
+    assert (code, "synthetic://" in out, "jsonl, video" in out, "emulated" in out) == (
+        0, True, True, True)  # fmt: skip
+    code, _, err = edge("run", "x")
+    assert (code, "Missing option '--source'" in err) == (2, True)
+
+
+def test_a_truncated_video_is_counted_in_the_summary(edge, tiny, tmp_path):
+    edge("run", tiny, "--source", SYNTHETIC, "--sink", f"video:{tmp_path}/o.avi")
+    data = (tmp_path / "o.avi").read_bytes()
+    (tmp_path / "o.avi").write_bytes(data[: int(len(data) * 0.7)])
+    code, out, _ = edge("run", tiny, "--source", tmp_path / "o.avi")
+    assert code == 0
+    assert "x end of o.avi: it holds" in out
+    assert "of 20 promised frames; ended there" in out
+
+
+def test_ctrl_c_before_the_first_frame_is_130(edge, tiny, monkeypatch):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("edge.session.open_source", stop)
+    code, out, err = edge("run", tiny, "--source", SYNTHETIC)
+    assert (code, out, err.strip()) == (130, "", "edge: stopped")

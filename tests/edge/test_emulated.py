@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from devices.budget import Basis
+from devices.errors import MissingExtraError
 from devices.profile import load_profile
 from edge.bundle import open_bundle, seal
 from edge.clock import VirtualClock
@@ -119,3 +120,11 @@ def test_unknown_engines_are_refused_by_name(tiny):
     with pytest.raises(EngineError, match="did you mean 'emulated'"):
         open_engine("emulate", open_bundle(tiny), settings)
     assert list(ENGINES) == ["emulated"]
+
+
+def test_a_missing_package_says_what_to_install(tiny, monkeypatch):
+    import sys
+
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'jetpress\[emulate\]'"):
+        engine(tiny)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
 from edge.errors import SourceError
+from edge.session import _pacing
 from edge.sources import SOURCES, open_source, parse_address
 
 
@@ -65,7 +68,7 @@ def test_a_truncated_video_ends_cleanly_and_is_counted(tmp_path):
     assert 0 < got < 12
     (refusal,) = source.refusals
     assert refusal.count == 12 - got
-    assert refusal.reason == f"truncated: {got} of the header's 12 frames"
+    assert refusal.reason == f"it holds {got} of 12 promised frames"
 
 
 def test_a_folder_skips_and_counts_corrupt_images(tmp_path):
@@ -119,3 +122,53 @@ def test_a_folder_of_rubbish_is_an_error(tmp_path):
 
 def test_the_table_names_what_exists():
     assert sorted(SOURCES) == ["file", "folder", "synthetic", "v4l2"]
+
+
+class Camera:
+    """A V4L2 camera that gives three frames and is then unplugged."""
+
+    def __init__(self, device, backend):
+        assert (device[-6:], backend) == ("video9", "v4l2")
+        self.settings, self.left, self.released = {}, 3, False
+
+    def isOpened(self):  # noqa: N802
+        return True
+
+    def set(self, key, value):
+        self.settings[key] = value
+
+    def get(self, key):
+        return {"fps": 15.0}[key]
+
+    def read(self):
+        self.left -= 1
+        return self.left >= 0, np.zeros((4, 4, 3), np.uint8)
+
+    def release(self):
+        self.released = True
+
+
+def test_a_camera_gives_frames_until_it_is_unplugged_which_is_an_error(tmp_path, monkeypatch):
+    cv2 = SimpleNamespace(VideoCapture=Camera, CAP_V4L2="v4l2", CAP_PROP_FPS="fps",
+                          CAP_PROP_FRAME_WIDTH="width", CAP_PROP_FRAME_HEIGHT="height",
+                          CAP_PROP_BUFFERSIZE="buffer")  # fmt: skip
+    monkeypatch.setattr("edge.sources.v4l2.opencv", lambda _: cv2)
+    (tmp_path / "video9").touch()
+    source = open_source(f"v4l2://{tmp_path}/video9?width=640")
+    camera = source._capture
+    assert camera.settings == {"width": 640, "buffer": 1}
+    assert (source.live, source.fps) == (True, 15.0)
+    frames = source.frames()
+    assert [next(frames).sequence for _ in range(3)] == [0, 1, 2]
+    with pytest.raises(SourceError, match=r"found no frame after 3; .*check the cable"):
+        next(frames)
+    source.close()
+    assert camera.released
+
+
+def test_a_camera_does_not_wait():
+    live = SimpleNamespace(live=True, name="video0")
+    assert _pacing(live, None) == _pacing(live, "realtime") == "realtime"
+    with pytest.raises(SourceError, match="a camera does not wait"):
+        _pacing(live, "virtual")
+    assert _pacing(SimpleNamespace(live=False), None) == "virtual"
