@@ -1,6 +1,6 @@
 """Fits the efficiencies of `devices/roofline.toml` to published rows; prints them as TOML.
 
-    python -m tests.bench.predictor.fit /work/shared/data/measurements/jetson_measurements.csv
+    python -m tests.bench.predictor.fit ROWS.csv
 
 Log error, pulled towards the family's values (and those towards published ones) where rows are few.
 Whole families of networks are held out: no ResNet in the fit that predicts a ResNet. The interval

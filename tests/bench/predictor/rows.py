@@ -14,7 +14,7 @@ from edge.pricing import costs_from_graph
 from tests.bench.predictor.nets import NETS
 from tests.bench.predictor.yolo11 import YOLO11
 
-__all__ = ["Row", "costs_of", "family_of", "read_rows"]
+__all__ = ["Row", "costs_of", "family_of", "read_rows", "row_from"]
 
 _BOARDS = {
     "Jetson Nano": "jetson-nano",
@@ -47,7 +47,8 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 def read_rows(path: Path) -> list[Row]:
     """Rows that time one inference, batch 1, GPU of a known board, full clocks."""
     with path.open(newline="") as file:
-        return [row for raw in csv.DictReader(file) if (row := _row(raw)) is not None]
+        rows = (row_from(raw) for raw in csv.DictReader(file) if "MaxQ" not in raw["power_mode"])
+        return [row for row in rows if row is not None]
 
 
 @functools.cache
@@ -69,11 +70,12 @@ def family_of(net: str) -> str:
     return re.sub(r"[_\d].*$", "", net)
 
 
-def _row(raw: dict[str, str]) -> Row | None:
+def row_from(raw: dict[str, str]) -> Row | None:
+    """One line of the file, at whatever clocks; None when it is not comparable."""
     usable = (
         raw["runtime"] in ("tensorrt", "trtexec") and raw["batch"] == "1" and raw["dla"] == "0"
         and raw["what_is_timed"] == "inference only" and raw["metric"] == "latency_ms"
-        and raw["confidence"] != "low" and "MaxQ" not in raw["power_mode"]
+        and raw["confidence"] != "low"
         and "includes host IO" not in raw["notes"]
     )  # fmt: skip
     net = _net(raw["model"])
