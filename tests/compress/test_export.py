@@ -10,6 +10,7 @@ from compress.zoo.arch import student_arch
 from compress.zoo.ssd_mobilenet import build
 
 torch = pytest.importorskip("torch", reason="exports PyTorch modules")
+torch.set_num_threads(1)  # small nets: threads cost more than they give
 onnx = pytest.importorskip("onnx", reason="reads what was exported")
 ort = pytest.importorskip("onnxruntime", reason="runs what was exported")
 

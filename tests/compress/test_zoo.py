@@ -9,6 +9,7 @@ from compress.zoo.ssd_mobilenet import build
 from compress.zoo.weights import WeightsError, load_frozen, load_weights, save_weights
 
 torch = pytest.importorskip("torch", reason="the zoo is built with PyTorch")
+torch.set_num_threads(1)  # small nets: threads cost more than they give
 
 
 def slim(arch, **changes):
