@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,8 +27,17 @@ from devices.budget import Refusal
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-__all__ = ["Feeds", "Int8Options", "Int8Result", "load_model", "quantize_int8", "save_model"]
+__all__ = [
+    "STEPS_PER_FRAME",
+    "Feeds",
+    "Int8Options",
+    "Int8Result",
+    "load_model",
+    "quantize_int8",
+    "save_model",
+]
 
+STEPS_PER_FRAME = 3  # 2 without `equalize`
 Feeds = Iterable[Mapping[str, NDArray[np.float32]]]
 
 
@@ -72,23 +82,24 @@ def quantize_int8(
     feeds: Feeds,
     out: Path,
     options: Int8Options,
-    on_frame: Callable[[], None] | None = None,
+    on_step: Callable[[], None] | None = None,
 ) -> Int8Result:
     """Write `out`, an INT8 version of `model_path`, and `ranges.json` beside it.
 
-    `feeds` yields input name -> float32 array, already preprocessed; `on_frame` is called once for
-    each that is read. The same inputs give the same bytes. Raises QuantizeError; then nothing is
-    written.
+    `feeds` yields input name -> float32 array, already preprocessed. `on_step` is called
+    `STEPS_PER_FRAME` times a frame: read, evened out, calibrated. The same inputs give the same
+    bytes. Raises QuantizeError; then nothing is written.
     """
     source = load_model(model_path)
     ready = prepare(source, options.opset_max, str(model_path))
     refusals = _opset_note(source, ready)
-    items = list(_limited(feeds, options.frames_max, on_frame))
+    step = on_step or _no_step
+    items = list(_ticking(islice(feeds, options.frames_max), step))
     check_request(ready, items, options.keep_float)
     evened = 0
     if options.equalize:
-        ready, evened = equalize(ready, items)
-    calibrated = calibrate(ready, items, options.keep_float)
+        ready, evened = equalize(ready, _ticking(items, step))
+    calibrated = calibrate(ready, items, options.keep_float, step)
     legal, given = legalize(calibrated)
     quantized, total = count_quantized(legal)
     result = Int8Result(
@@ -159,15 +170,14 @@ def _same(a: float, b: float) -> bool:
     return abs(a - b) <= 1e-6 * abs(b)
 
 
-def _limited(
-    feeds: Feeds, count: int, on_frame: Callable[[], None] | None
-) -> Iterator[Mapping[str, NDArray[np.float32]]]:
-    for index, item in enumerate(feeds):
-        if index == count:
-            return
-        if on_frame is not None:
-            on_frame()
+def _no_step() -> None:
+    """Nobody watches."""
+
+
+def _ticking(feeds: Feeds, step: Callable[[], None]) -> Iterator[Mapping[str, NDArray[np.float32]]]:
+    for item in feeds:
         yield item
+        step()
 
 
 def _opset_note(source: ModelProto, ready: ModelProto) -> tuple[Refusal, ...]:

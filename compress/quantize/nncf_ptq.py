@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -38,11 +38,13 @@ def calibrate(
     model: ModelProto,
     feeds: Iterable[Mapping[str, NDArray[np.float32]]],
     keep_float: tuple[str, ...] = (),
+    on_frame: Callable[[], None] | None = None,
 ) -> ModelProto:
     """`model` with Q/DQ where NNCF puts them; ranges from every item of `feeds`.
 
     `keep_float` names nodes that stay float. `feeds` is read once; an item maps each input to an
-    array of its shape. Raises QuantizeError for no feeds or unknown names.
+    array of its shape; `on_frame` is called as each is used for the first time. Raises
+    QuantizeError for no feeds or unknown names.
     """
     items = list(feeds)
     check_request(model, items, keep_float)
@@ -56,12 +58,27 @@ def calibrate(
     with _quiet(nncf):
         return nncf.quantize(
             model,
-            nncf.Dataset(items),
+            nncf.Dataset(items, _transform(len(items), on_frame)),
             subset_size=len(items),
             ignored_scope=scope,
             fast_bias_correction=True,
             advanced_parameters=settings,
         )
+
+
+def _transform(
+    count: int, on_frame: Callable[[], None] | None
+) -> Callable[[Mapping[str, NDArray[np.float32]]], Mapping[str, NDArray[np.float32]]]:
+    """What NNCF calls for each frame it takes; bias correction takes some a second time."""
+    left = [count]
+
+    def transform(item: Mapping[str, NDArray[np.float32]]) -> Mapping[str, NDArray[np.float32]]:
+        if on_frame is not None and left[0]:
+            left[0] -= 1
+            on_frame()
+        return item
+
+    return transform
 
 
 def check_request(
