@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from onnx import ModelProto
 
 __all__ = [
-    "STEPS_PER_FRAME",
     "Feeds",
     "Int8Options",
     "Int8Result",
@@ -37,7 +36,6 @@ __all__ = [
     "save_model",
 ]
 
-STEPS_PER_FRAME = 3  # 2 without `equalize`
 Feeds = Iterable[Mapping[str, NDArray[np.float32]]]
 
 
@@ -82,18 +80,18 @@ def quantize_int8(
     feeds: Feeds,
     out: Path,
     options: Int8Options,
-    on_step: Callable[[], None] | None = None,
+    on_frame: Callable[[], None] | None = None,
 ) -> Int8Result:
     """Write `out`, an INT8 version of `model_path`, and `ranges.json` beside it.
 
-    `feeds` yields input name -> float32 array, already preprocessed. `on_step` is called
-    `STEPS_PER_FRAME` times a frame: read, evened out, calibrated. The same inputs give the same
-    bytes. Raises QuantizeError; then nothing is written.
+    `feeds` yields input name -> float32 array, already preprocessed. `on_frame` is called
+    once a frame, spread over all the work: each is read, evened out and calibrated on. The same
+    inputs give the same bytes. Raises QuantizeError; then nothing is written.
     """
     source = load_model(model_path)
     ready = prepare(source, options.opset_max, str(model_path))
     refusals = _opset_note(source, ready)
-    step = on_step or _no_step
+    step = _spread(on_frame, 3 if options.equalize else 2)
     items = list(_ticking(islice(feeds, options.frames_max), step))
     check_request(ready, items, options.keep_float)
     evened = 0
@@ -170,8 +168,16 @@ def _same(a: float, b: float) -> bool:
     return abs(a - b) <= 1e-6 * abs(b)
 
 
-def _no_step() -> None:
-    """Nobody watches."""
+def _spread(on_frame: Callable[[], None] | None, steps: int) -> Callable[[], None]:
+    """Calls `on_frame` at every `steps`-th call."""
+    taken = [0]
+
+    def step() -> None:
+        taken[0] += 1
+        if on_frame is not None and taken[0] % steps == 0:
+            on_frame()
+
+    return step
 
 
 def _ticking(feeds: Feeds, step: Callable[[], None]) -> Iterator[Mapping[str, NDArray[np.float32]]]:

@@ -16,7 +16,7 @@ from compress.lint import lint
 from compress.quantize.emulate import as_tensorrt_reads
 from compress.quantize.errors import QuantizeError
 from compress.quantize.graph import QdqGraph
-from compress.quantize.int8 import STEPS_PER_FRAME, Int8Options, quantize_int8
+from compress.quantize.int8 import Int8Options, quantize_int8
 from compress.quantize.layers import sqnr_by_layer
 from compress.quantize.prepare import prepare
 from tests.compress.qdq_graphs import Builder, ops, run, sqnr_db
@@ -130,13 +130,14 @@ def test_sqnr_by_layer_follows_the_graph_and_drops_along_it(source, ours):
     assert {(layer.quantized, layer.sqnr_db) for layer in same} == {(False, 120.0)}
 
 
-def test_frames_beyond_the_limit_are_not_read_and_each_is_stepped_through(source, tmp_path):
+@pytest.mark.parametrize("equalize", [True, False])
+def test_frames_beyond_the_limit_are_not_read_and_each_is_told_once(source, tmp_path, equalize):
     seen = []
-    options = Int8Options(frames_max=2)
+    options = Int8Options(frames_max=2, equalize=equalize)
     result = quantize_int8(
         source, CALIBRATION, tmp_path / "o.onnx", options, lambda: seen.append(1)
     )
-    assert (result.frames, len(seen)) == (2, 2 * STEPS_PER_FRAME)
+    assert (result.frames, len(seen)) == (2, 2)
 
 
 def test_calibration_is_silent_and_leaves_the_console_as_it_was(source, tmp_path, capsys):
