@@ -11,33 +11,15 @@ from typing import Any
 
 import click
 
-from devices.budget import LIMITS, Budget
 from devices.errors import EXIT_BAD_INPUT, JetpressError
-from devices.profile import Profile, load_profile
-from devices.tomlfile import read_toml
+from devices.profile import load_profile
+from edge.flags import FlagError, budget_from_flags, limit_flags
 
 __all__ = ["main"]
 
 EXIT_STOPPED = 130  # Ctrl-C, as a shell says it
 FULL = {errno.ENOSPC, errno.EDQUOT}
 CLOSED = {errno.EACCES, errno.EPERM, errno.EROFS}
-
-
-class FlagError(JetpressError):
-    """A flag or a budget file that cannot be read."""
-
-
-def _limits(command: Any) -> Any:  # noqa: ANN401 - click's decorators take and give anything
-    """One option for each limit of a Budget, worded by the limit itself."""
-    for name, limit in reversed(LIMITS.items()):
-        command = click.option(
-            "--" + name.replace("_", "-"),
-            type=float,
-            metavar=limit.unit.upper(),
-            help=f"{'At least' if limit.at_least else 'At most'}: {limit.words} ({limit.unit}). "
-            "Default: the profile's.",
-        )(command)
-    return command
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -47,7 +29,7 @@ def _limits(command: Any) -> Any:  # noqa: ANN401 - click's decorators take and 
 @click.option("--data", type=click.Path(path_type=Path), metavar="DIR|VIDEO",
               help="Frames to distil from and calibrate on; no labels are used.")  # fmt: skip
 @click.option("--labels", type=click.Path(path_type=Path), metavar="F",
-              help="Labels of held-out frames: YOLO or VOC folder, COCO or jetpress JSON.")  # fmt: skip
+              help="Of held-out frames: YOLO or VOC folder, COCO or jetpress JSON.")  # fmt: skip
 @click.option("--teacher", metavar="T",
               help="Net to distil from: package.module:factory, or `none`.")  # fmt: skip
 @click.option("--spec", type=click.Path(path_type=Path), metavar="FILE.toml",
@@ -60,9 +42,7 @@ def _limits(command: Any) -> Any:  # noqa: ANN401 - click's decorators take and 
 @click.option("--distil-steps", type=click.IntRange(min=0), metavar="N",
               help="Training steps; more is slower and usually better.")  # fmt: skip
 @click.option("--mode", metavar="NAME", help="Power mode of the board. Default: the profile's.")
-@click.option("--budget", "budget_file", type=click.Path(path_type=Path), metavar="FILE.toml",
-              help="Limits in a file: " + ", ".join(LIMITS) + ".")  # fmt: skip
-@_limits
+@limit_flags
 @click.option("--out", type=click.Path(path_type=Path), metavar="DIR",
               help="Default: runs/<model>-<profile>.")  # fmt: skip
 @click.option("--seed", default=0, show_default=True, help="Of every random choice.")
@@ -103,7 +83,7 @@ def _run(model: str | None, profile_name: str, options: dict[str, Any]) -> int:
         source=_source(model, options),
         profile=profile,
         mode=options["mode"],
-        budget=_budget(profile, options),
+        budget=budget_from_flags(profile, options),
         data=options["data"],
         labels=options["labels"],
         teacher=options["teacher"],
@@ -151,20 +131,6 @@ def _size(text: str | None) -> tuple[int, int] | None:
             cure="for example --size 224x224",
         )
     return int(height), int(width)
-
-
-def _budget(profile: Profile, options: dict[str, Any]) -> Budget:
-    """The profile's limits, then the file's, then the flags'."""
-    budget = profile.budget
-    if options["budget_file"] is not None:
-        given = read_toml(options["budget_file"], Budget, FlagError)
-        budget = budget.override({name: getattr(given, name) for name in LIMITS})
-    try:
-        return budget.override({name: options[name] for name in LIMITS})
-    except ValueError as error:
-        raise FlagError(
-            "budget", found=str(error), expected="limits of 0 or more", cure="correct the flag"
-        ) from error
 
 
 def _disk_words(error: OSError) -> str:

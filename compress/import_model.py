@@ -17,7 +17,7 @@ import msgspec
 
 from calib.preprocess import Preprocess
 from compress.export import load_factory
-from compress.lint import errors_of
+from compress.lint import lint
 from compress.spec import ModelSpec, load_spec
 from compress.workshop import save_net
 from devices.budget import Refusal
@@ -251,15 +251,16 @@ def _load(path: Path) -> onnx.ModelProto:
 
 
 def _check_for_board(model: onnx.ModelProto, where: str, profile: Profile) -> None:
-    faults = errors_of(model, profile)
-    if faults:
-        more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
-        first = faults[0]
+    """Refuse what the board's parser would refuse or misread, at the first fault found."""
+    findings = lint(model, profile.opset_max, profile.refuse("int8") is None)
+    errors = [finding for finding in findings if finding.severity == "error"]
+    if errors:
+        more = f" (and {len(errors) - 1} more such)" if len(errors) > 1 else ""
         raise ImportModelError(
-            f"{where}: {first.where}",
-            found=f"{first.found}{more}",
-            expected=f"{first.expected} (for {profile.name})",
-            cure=first.cure,
+            f"{where}: {errors[0].node}",
+            found=f"{errors[0].found}{more}",
+            expected=f"a model that TensorRT on {profile.name} reads as written",
+            cure=errors[0].cure,
         )
 
 

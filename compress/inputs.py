@@ -6,9 +6,12 @@ from the held-out ones, because neighbours are nearly the same picture.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import msgspec
+
+from calib.images import open_video
 from calib.samples import CalibrationSet
 from compress.data import LabelledSet, find_labels, load_labelled, split
 from devices.budget import Refusal
@@ -62,8 +65,9 @@ def user_frames(data: Path | None, labels: Path | None, classes: tuple[str, ...]
 
 def _split_video(data: Path, labelled: LabelledSet) -> CalibrationSet:
     numbers = [int(sample.source.rpartition("#")[2]) for sample in labelled.frames.samples]
-    whole = CalibrationSet.frame_count(data)
-    parts = split(whole, numbers, gap=GAP_FRAMES)
+    with open_video(data) as video:
+        count = 0 if video is None else video.frame_count
+    parts = split(count, numbers, gap=GAP_FRAMES)
     return CalibrationSet.from_video(data, indices=parts.train, limit=TRAIN_MAX)
 
 
@@ -74,9 +78,14 @@ def _split_folder(data: Path, labelled: LabelledSet) -> tuple[CalibrationSet, La
     free = [sample.source for sample in everything.samples if sample.source not in known]
     if not free:
         free = [sample.source for sample in labelled.frames.samples[1::2]]
-        labelled = labelled.subset(range(0, len(labelled), 2))
+        labelled = _every_second(labelled)
     train = CalibrationSet.from_list([data / name for name in free], limit=TRAIN_MAX)
     return train, labelled
+
+
+def _every_second(labelled: LabelledSet) -> LabelledSet:
+    frames = msgspec.structs.replace(labelled.frames, samples=labelled.frames.samples[::2])
+    return replace(labelled, frames=frames, labels=labelled.labels[::2])
 
 
 def _named(train: CalibrationSet, held_out: LabelledSet | None, data: str, labels: str) -> Frames:

@@ -25,11 +25,12 @@ from compress.assets import fetch
 from compress.import_model import ModelSource, import_model
 from compress.inputs import Frames, packaged_frames, user_frames
 from compress.passes import Context, Result, run_passes
-from compress.press import Seal, Teacher, open_teacher
+from compress.press import Seal
 from compress.progress import Progress
 from compress.recipe import Choice, Recipe, choose_recipe, load_recipe
 from compress.results import Finished, Row, report_run, row_words, stage_row
 from compress.stages import Judge
+from compress.teacher import Teacher, open_teacher
 from devices.budget import Budget, Refusal
 from devices.errors import JetpressError
 from devices.profile import Profile
@@ -96,6 +97,7 @@ def _run(job: Job, voice: Voice) -> int:
         held_out=frames.held_out,
         teacher=teacher,
         progress=voice,
+        scratch=store,
         seed=job.seed,
         threads=job.threads,
     )

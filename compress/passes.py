@@ -29,6 +29,8 @@ from devices.budget import Refusal
 from devices.errors import JetpressError
 from devices.profile import Profile
 from edge.bundle import Bundle, BundleError, Manifest, Step, open_bundle, seal
+from edge.cost import costs_from_onnx
+from edge.gate import COSTS_FILE
 
 __all__ = ["PASSES", "Context", "Pass", "PassError", "Result", "pass_from_name", "run_passes"]
 
@@ -59,6 +61,7 @@ class Context:
     held_out: LabelledSet | None
     teacher: Teacher | None
     progress: Progress
+    scratch: Path  # for what a pass may find again after a kill; never read as a result
     seed: int = 0
     threads: int = 2
 
@@ -168,6 +171,7 @@ def _run_one(step: Pass, source: Bundle, store: Path, context: Context) -> Resul
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir()
     manifest = step.apply(source, partial, context)
+    _add_costs(partial)
     line = Step(
         name=step.name,
         key=key,
@@ -180,6 +184,13 @@ def _run_one(step: Pass, source: Bundle, store: Path, context: Context) -> Resul
     shutil.rmtree(home, ignore_errors=True)
     partial.rename(home)
     return Result(name=step.name, bundle=open_bundle(home))
+
+
+def _add_costs(folder: Path) -> None:
+    """Every bundle says what it costs; a pass that left the model alone copied that too."""
+    if not (folder / COSTS_FILE).exists():
+        costs = costs_from_onnx(folder / "model.onnx")
+        (folder / COSTS_FILE).write_bytes(msgspec.json.encode(costs))
 
 
 def _finished(home: Path, key: str) -> Bundle | None:

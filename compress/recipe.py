@@ -2,7 +2,7 @@
 
     [[pass]]
     name = "prune"
-    latency_ratio = 0.45        # the fields of the pass
+    latency_ratio_max = 0.45    # the fields of the pass
 
 The choice for a board: prune and distil where INT8 is not legal, because nothing else makes such a
 board faster; distil alone where INT8 already halves the work; INT8 wherever it is legal, else FP16.
@@ -64,7 +64,7 @@ def choose_recipe(profile: Profile, choice: Choice, *, has_frames: bool) -> Reci
     steps: list[Pass] = []
     ratio = _prune_ratio(choice.prune)
     if ratio != 0.0 and (ratio is not None or profile.refuse("int8") is not None):
-        given = {} if ratio is None else {"latency_ratio": ratio}
+        given = {} if ratio is None else {"latency_ratio_max": ratio}
         steps.append(pass_from_name("prune")(**given))
     steps.append(
         pass_from_name("distil")(

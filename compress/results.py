@@ -98,7 +98,7 @@ def report_run(job: Job, finished: Finished, judge: Judge) -> tuple[Path, ...]:
     )
     tools = ", ".join(f"{name} {version}" for name, version in sorted(software().items()))
     run = RunFacts(
-        title=f"{manifest.name} on {job.profile.name}",
+        title=manifest.name,
         profile=job.profile,
         judgement=finished.judgement,
         stages=tuple(row.stage for row in finished.rows),

@@ -1,0 +1,253 @@
+"""The passes a recipe is made of: prune, distil, int8, fp16, and seal, which ends every run.
+
+The fields of a pass are its whole configuration: recipes name them, the lineage records them.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from compress.distill import DistilOptions
+from compress.passes import Context, PassError, settings_of
+from compress.prune import PruneOptions
+from compress.quantize.fp16 import fp16_overflows
+from compress.quantize.int8 import Int8Options, load_model, quantize_int8
+from compress.teach import cut, label_key, teach_scene, teach_twin
+from compress.teacher import SceneTeacher
+from compress.workshop import ZOO_FAMILY, factory_of, family, has_workshop, save_net
+from devices.budget import Measurement, Refusal
+from edge.bundle import Bundle, Manifest
+from edge.gate import read_costs, write_accuracy
+
+__all__ = ["Distil", "Fp16", "Int8", "Prune", "Seal"]
+
+FP16_FRAMES = 20  # looked at for values that FP16 cannot hold
+_Feeds = Iterator[Mapping[str, NDArray[np.float32]]]
+
+
+class Prune(PruneOptions, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Cut whole channels until the predicted latency is the wanted share of the input's."""
+
+    name: ClassVar[str] = "prune"
+    label_frames: int = DistilOptions().label_frames
+
+    def settings(self, context: Context) -> dict[str, Any]:
+        return settings_of(self, profile=context.profile.name, **_teaching(context))
+
+    def requires(self, source: Bundle, context: Context) -> Refusal | None:
+        if family(source) != ZOO_FAMILY:
+            what = family(source) or "an ONNX file, whose weights cannot be trained here"
+            return Refusal(
+                what="pruning",
+                reason=f"which channels go together is known for {ZOO_FAMILY} nets, this is {what}",
+                instead="every channel stays",
+            )
+        if not isinstance(context.teacher, SceneTeacher):
+            return Refusal(
+                what="pruning",
+                reason="a cut net must learn again, and there is no teacher to learn from",
+                instead="every channel stays; leave --teacher out for the packaged one",
+            )
+        return _no_frames("pruning", context)
+
+    def apply(self, source: Bundle, folder: Path, context: Context) -> Manifest:
+        net, plan = cut(source, context, self, self.label_frames)
+        save_net(folder, net, source.manifest)
+        (folder / "workshop" / "prune_plan.json").write_text(plan.to_json(), encoding="utf-8")
+        return _next(source, refusals=plan.refusals)
+
+    def ensures(self, source: Bundle, result: Bundle) -> None:
+        before, after = read_costs(source), read_costs(result)
+        if before is None or after is None or after.macs >= before.macs:
+            raise PassError(
+                "prune",
+                found="as many operations as before",
+                expected="fewer",
+                cure="choose a smaller --prune ratio, or --prune off",
+            )
+
+
+class Distil(DistilOptions, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Train the net on unlabelled frames to answer as its teacher does."""
+
+    name: ClassVar[str] = "distil"
+
+    def settings(self, context: Context) -> dict[str, Any]:
+        return settings_of(self, **_teaching(context))
+
+    def requires(self, source: Bundle, context: Context) -> Refusal | None:
+        if not has_workshop(source):
+            reason = "an ONNX file holds no weights that can be trained here"
+        elif context.teacher is None:
+            reason = "there is no teacher"
+        elif isinstance(context.teacher, SceneTeacher) and family(source) != ZOO_FAMILY:
+            reason = "this teacher labels scenes, and the student is no detector of its kind"
+        elif self.steps == 0:
+            reason = "0 steps were asked for"
+        else:
+            return _no_frames("distilling", context)
+        return Refusal(what="distilling", reason=reason, instead="the weights stay as they are")
+
+    def apply(self, source: Bundle, folder: Path, context: Context) -> Manifest:
+        teach = teach_scene if isinstance(context.teacher, SceneTeacher) else teach_twin
+        key = f"{source.sha256} {msgspec.json.encode(self.settings(context)).decode()}"
+        net = teach(source, context, self, key)
+        save_net(folder, net, source.manifest, factory=factory_of(source))
+        return _next(source)
+
+    def ensures(self, source: Bundle, result: Bundle) -> None:
+        if source.manifest.files["model.onnx"] == result.manifest.files["model.onnx"]:
+            raise PassError(
+                "distil",
+                found="the very weights it began with",
+                expected="trained ones",
+                cure="raise --distil-steps",
+            )
+
+
+class Int8(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Calibrate on the frames and write Q/DQ that TensorRT reads as they stand."""
+
+    name: ClassVar[str] = "int8"
+    frames_max: int = 300
+    keep_float: tuple[str, ...] = ()
+
+    def settings(self, context: Context) -> dict[str, Any]:
+        train = context.train.sha256 if context.train is not None else ""
+        return settings_of(self, opset_max=context.profile.opset_max, train=train)
+
+    def requires(self, source: Bundle, context: Context) -> Refusal | None:
+        return context.profile.refuse("int8") or _no_frames("INT8", context)
+
+    def apply(self, source: Bundle, folder: Path, context: Context) -> Manifest:
+        assert context.train is not None  # `requires` saw to it
+        options = Int8Options(
+            opset_max=context.profile.opset_max,
+            keep_float=self.keep_float,
+            frames_max=self.frames_max,
+            calibration_sha256=context.train.sha256,
+        )
+        count = min(len(context.train), self.frames_max)
+        with context.progress.task("reading calibration frames", count) as task:
+            result = quantize_int8(
+                source.path("model.onnx"),
+                _feeds(source, context, count),
+                folder / "model.onnx",
+                options,
+                on_frame=task.advance,
+            )
+        manifest = _next(source, refusals=result.refusals)
+        return msgspec.structs.replace(
+            manifest, precision="int8", calibration_sha256=context.train.sha256
+        )
+
+    def ensures(self, source: Bundle, result: Bundle) -> None:
+        costs = read_costs(result)
+        if costs is None or not any(kernel.int8 for kernel in costs.kernels):
+            raise PassError(
+                "int8",
+                found="no layer in INT8",
+                expected="some",
+                cure="use a recipe that ends in fp16",
+            )
+
+
+class Fp16(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Let the board's builder use half precision; the file stays FP32, overflows are named."""
+
+    name: ClassVar[str] = "fp16"
+
+    def settings(self, context: Context) -> dict[str, Any]:
+        train = context.train.sha256 if context.train is not None else ""
+        return settings_of(self, profile=context.profile.name, train=train)
+
+    def requires(self, source: Bundle, context: Context) -> Refusal | None:
+        return context.profile.refuse("fp16")
+
+    def apply(self, source: Bundle, folder: Path, context: Context) -> Manifest:
+        shutil.copyfile(source.path("model.onnx"), folder / "model.onnx")
+        model = load_model(source.path("model.onnx"))
+        feeds = iter(()) if context.train is None else _feeds(source, context, FP16_FRAMES)
+        manifest = _next(source, refusals=fp16_overflows(model, feeds))
+        return msgspec.structs.replace(manifest, precision="fp16")
+
+    def ensures(self, source: Bundle, result: Bundle) -> None:
+        if source.manifest.files["model.onnx"] != result.manifest.files["model.onnx"]:
+            raise PassError(
+                "fp16",
+                found="another model file",
+                expected="the same one",
+                cure="report this with the run's folder",
+            )
+
+
+class Seal(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the board gets: the model, its ranges, costs and accuracy, and no workshop."""
+
+    name: ClassVar[str] = "seal"
+    accuracy: tuple[Measurement, ...] = ()
+
+    def settings(self, context: Context) -> dict[str, Any]:
+        facts = {fact.name: f"{fact.value:.6g} {fact.unit}" for fact in self.accuracy}
+        return {"profile": context.profile.name, "accuracy": facts}
+
+    def requires(self, source: Bundle, context: Context) -> Refusal | None:
+        return None
+
+    def apply(self, source: Bundle, folder: Path, context: Context) -> Manifest:
+        for name in ("model.onnx", "costs.json", "ranges.json"):
+            if name in source.manifest.files:
+                shutil.copyfile(source.path(name), folder / name)
+        if self.accuracy:
+            write_accuracy(folder, self.accuracy)
+        return msgspec.structs.replace(_next(source), profile=context.profile.name)
+
+    def ensures(self, source: Bundle, result: Bundle) -> None:
+        if source.manifest.files["model.onnx"] != result.manifest.files["model.onnx"]:
+            raise PassError(
+                "seal",
+                found="another model file",
+                expected="the same one",
+                cure="report this with the run's folder",
+            )
+
+
+def _next(source: Bundle, refusals: tuple[Refusal, ...] = ()) -> Manifest:
+    """The manifest to go on with: the source's, with more refusals and no files."""
+    return msgspec.structs.replace(
+        source.manifest, refusals=(*source.manifest.refusals, *refusals), files={}
+    )
+
+
+def _teaching(context: Context) -> dict[str, Any]:
+    """What training reads beside the bundle."""
+    known = context.train is not None and context.teacher is not None
+    return {
+        "train": context.train.sha256 if context.train is not None else "",
+        "teacher": context.teacher.identity if context.teacher is not None else "",
+        "tiles": label_key(context, 0) if known else "",
+        "seed": context.seed,
+        "threads": context.threads,
+    }
+
+
+def _no_frames(what: str, context: Context) -> Refusal | None:
+    if context.train is not None:
+        return None
+    return Refusal(what=what, reason="there are no frames", instead="pass --data FOLDER or VIDEO")
+
+
+def _feeds(source: Bundle, context: Context, count: int) -> _Feeds:
+    """The first input's tensor of evenly spread training frames."""
+    assert context.train is not None
+    name, step = source.manifest.inputs[0].name, max(1, len(context.train) // count)
+    samples = context.train.samples[::step][:count]
+    chosen = msgspec.structs.replace(context.train, samples=samples)
+    return ({name: source.manifest.preprocess(frame)} for frame in chosen.frames())

@@ -1,0 +1,107 @@
+"""Whom a student learns from: the packaged COCO detector, or a net the user names.
+
+TeacherError (a JetpressError)   a teacher that cannot teach this student
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from compress.distill import check_outputs, named_outputs
+from compress.export import load_factory
+from compress.tiles import Labeller
+from compress.workshop import ZOO_FAMILY, family
+from devices.errors import JetpressError
+from edge.bundle import Bundle
+from edge.heads import SsdHead
+
+if TYPE_CHECKING:
+    from torch import nn
+
+__all__ = ["SceneTeacher", "Teacher", "TeacherError", "TwinTeacher", "open_teacher"]
+
+
+class TeacherError(JetpressError):
+    """A teacher that cannot teach this student."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SceneTeacher:
+    """Nets that label a scene on tiles; they need not have the student's outputs."""
+
+    identity: str
+    labellers: tuple[Labeller, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TwinTeacher:
+    """A net whose outputs line up with the student's, name by name and shape by shape."""
+
+    identity: str
+    net: nn.Module
+
+
+Teacher = SceneTeacher | TwinTeacher
+
+
+def open_teacher(
+    text: str | None, student: Bundle, weights: Callable[[str], Path]
+) -> Teacher | None:
+    """The teacher that was asked for; without a word, the packaged one for the packaged student.
+
+    `weights(asset)` gives the path of a packaged file. Raises TeacherError when its outputs do not
+    line up with the student's.
+    """
+    if text == "none":
+        return None
+    if text is None:
+        if family(student) != ZOO_FAMILY:
+            return None
+        return _packaged(student, weights("teacher"))
+    net = load_factory(text)
+    _check_lined_up(text, net, student)
+    return TwinTeacher(identity=f"{text} {_state_sha256(net)}", net=net)
+
+
+def _packaged(student: Bundle, path: Path) -> SceneTeacher:
+    from compress.zoo.ssd_mobilenet import build_teacher
+
+    manifest = student.manifest
+    assert isinstance(manifest.head, SsdHead)  # every net of the family has one
+    labeller = Labeller(net=build_teacher(path), preprocess=manifest.preprocess, head=manifest.head)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    return SceneTeacher(identity=f"packaged {digest}", labellers=(labeller,))
+
+
+def _check_lined_up(text: str, net: nn.Module, student: Bundle) -> None:
+    import torch
+
+    manifest = student.manifest
+    names = tuple(spec.name for spec in manifest.outputs)
+    images = torch.zeros(*manifest.inputs[0].shape)
+    try:
+        with torch.no_grad():
+            given = named_outputs(net(images), names, text)
+    except RuntimeError as error:
+        raise TeacherError(
+            text,
+            found=f"a net that fails on an input of {list(images.shape)}: {error}".splitlines()[0],
+            expected="one that takes the student's input",
+            cure="choose a teacher of the same input size, or --teacher none",
+        ) from error
+    check_outputs(
+        {spec.name: tuple(spec.shape) for spec in manifest.outputs},
+        {name: tuple(value.shape) for name, value in given.items()},
+    )
+
+
+def _state_sha256(net: nn.Module) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in net.state_dict().items():
+        digest.update(name.encode())
+        digest.update(tensor.numpy().tobytes())
+    return digest.hexdigest()
