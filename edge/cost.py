@@ -25,10 +25,13 @@ _SHAPE_OPS = frozenset(("Constant", "Shape", "Size"))
 _DATA_SIZED = frozenset(("NonMaxSuppression", "NonZero", "Unique", "Compress"))
 _SHAPE_ARITHMETIC = (
     "Add Cast Ceil Concat Constant ConstantOfShape Div Equal Floor Gather Identity Max Min Mod Mul "
-    "Neg Range ReduceProd Reshape Slice Squeeze Sub Unsqueeze Where"
+    "Neg ReduceProd Reshape Slice Squeeze Sub Unsqueeze Where"
 )
 _SMALL_ELEMS = 64  # a shape has a handful; more is a weight and stays unread
 _ROUNDS_MAX = 20  # reshapes whose target depends on the reshape before
+# What a damaged file makes of names, shapes and attributes; checking each beforehand would repeat
+# onnx.checker, which refuses graphs that TensorRT takes.
+_CONTRADICTIONS = (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError)
 _GUESSED_SIZE = 100  # of a dimension that only the data decides
 _FREE_OPS = frozenset(("QuantizeLinear", "DequantizeLinear")) | VIEW_OPS
 _PLUGINS = frozenset(op for op in FUSED_OPS if op.endswith("_TRT"))  # in TensorRT's own domain
@@ -46,7 +49,15 @@ def costs_from_onnx(path: Path) -> Costs:
         CostError: the file is missing, unreadable or empty, or a shape is not static.
         MissingExtraError: the package `onnx` is not installed.
     """
-    return costs_from_graph(read_graph(Path(path)))
+    try:
+        return costs_from_graph(read_graph(Path(path)))
+    except _CONTRADICTIONS as problem:
+        raise CostError(
+            str(path),
+            found=f"a graph that contradicts itself ({type(problem).__name__}: {problem})"[:300],
+            expected="a graph that onnx.checker accepts",
+            cure="export it again; onnx.checker.check_model says more",
+        ) from problem
 
 
 def read_graph(path: Path) -> Graph:
@@ -244,6 +255,8 @@ def _fold_shape_arithmetic(model: _Proto) -> bool:
             found[node.output[0]] = known[node.output[0]] = value
         elif node.op_type in arithmetic and all(name in known for name in node.input if name):
             feeds = {name: known[name] for name in node.input if name}
+            if node.op_type == "ConstantOfShape" and feeds[node.input[0]].prod() > _SMALL_ELEMS:
+                continue
             run = ReferenceEvaluator(_alone(node, model)).run(None, feeds)
             found[node.output[0]] = known[node.output[0]] = run[0]
     kept = [node for node in model.graph.node if node.output[0] not in found]

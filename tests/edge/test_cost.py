@@ -321,6 +321,44 @@ def test_a_truncated_file_is_refused(tmp_path):
         costs_from_onnx(path)
 
 
+@pytest.mark.parametrize("damage", ["input", "attribute", "shape"])
+def test_a_graph_that_contradicts_itself_is_refused(tmp_path, damage):
+    net = Net(1, 4, 6, 6)
+    model = net.model(net.add("Relu", net.conv("x", 4, 4)))
+    conv = model.graph.node[0]
+    if damage == "input":
+        conv.input[0] = "nowhere"
+    elif damage == "attribute":
+        next(a for a in conv.attribute if a.name == "pads").ints.extend([7, 7, 7])
+    else:
+        model.graph.initializer[0].dims[:] = [4]
+    path = tmp_path / "torn.onnx"
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(CostError, match=r"torn.onnx"):
+        costs_from_onnx(path)
+
+
+def test_a_damaged_file_never_ends_in_a_traceback(tmp_path):
+    net = Net(1, 4, 6, 6)
+    shape = net.add("Concat", net.add("Gather", net.add("Shape", "x"), net.ints(0)), net.ints(-1),
+                    axis=0)  # fmt: skip
+    flat = net.add("Reshape", net.conv("x", 4, 4), shape)
+    whole = net.model(net.add("Gemm", flat, net.weight(144, 5))).SerializeToString()
+    rng = np.random.default_rng(0)
+    path = tmp_path / "fuzz.onnx"
+    refused = 0
+    for _ in range(60):
+        torn = bytearray(whole)
+        for at in rng.integers(0, len(torn), size=3):
+            torn[at] = rng.integers(256)
+        path.write_bytes(torn)
+        try:
+            costs_from_onnx(path)
+        except CostError:
+            refused += 1
+    assert refused > 8
+
+
 def test_the_same_file_costs_the_same_twice(costs):
     net = Net(1, 4, 6, 6)
     out = net.add("Relu", net.conv("x", 4, 4))
