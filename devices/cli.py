@@ -78,7 +78,8 @@ def list_boards() -> None:
 def show(name: str) -> None:
     """Facts of one board, each with its unit, how sure it is, and where it was read."""
     board = load_profile(name)
-    click.echo(f"{board.name}: {board.title}, {board.architecture.title}")
+    part = f", module {' '.join(board.part_numbers)}" if board.part_numbers else ""
+    click.echo(f"{board.name}: {board.title}, {board.architecture.title}{part}")
     for other in board.confused_with:
         _wrapped(f"not {other.name}: {other.difference}", hang="    ")
     _heading("facts")

@@ -123,7 +123,7 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     limits: Dict[str, BudgetLine]
     sources: Dict[str, str]
     confused_with: Tuple[Confusion, ...] = ()
-    part_numbers: Tuple[str, ...] = ()
+    part_numbers: Tuple[str, ...] = ()  # as nvpmodel tables name the module; empty: not known
     notes: Tuple[str, ...] = ()
 
     def __post_init__(self) -> None:

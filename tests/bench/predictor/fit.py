@@ -165,7 +165,11 @@ def _print_cell(family: str, board: str, precision: str, values: np.ndarray, row
                 errors: np.ndarray | None) -> None:  # fmt: skip
     nets, sources = {row.net for row in rows}, {row.source for row in rows}
     if errors is None:
-        count = f"{len(rows)} usable rows of {len(nets)} networks"
+        count = (
+            f"{len(rows)} usable rows of {len(nets)} networks"
+            if rows
+            else "no usable published rows"
+        )
         factor, said = 2.0, f"{count}: carried over from FP16 and the family, not fitted"
     else:
         own = float(np.quantile(np.abs(errors), 0.9))
