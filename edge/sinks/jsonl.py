@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any, Dict, List, Union
 
@@ -36,7 +37,8 @@ class JsonLinesSink:
             while done < len(line):
                 done += self._file.write(line[done:])
         except OSError as error:
-            self._file.truncate(self._whole_bytes)
+            with contextlib.suppress(OSError):  # not every place can be cut: /dev/full cannot
+                self._file.truncate(self._whole_bytes)
             raise _error(self.path, error) from error
         self._whole_bytes += len(line)
 

@@ -46,7 +46,7 @@ class VideoSink:
             self.close()
             raise _error(self.path, f"{free_bytes / 1e6:.0f} MB free on the disk",
                          f"{FREE_BYTES_MIN / 1e6:.0f} MB at least",
-                         "make room; the video so far can be played")  # fmt: skip
+                         "make room; what was written before can be played")  # fmt: skip
         writer = self._writer or self._open(frame)
         picture = self._fit(annotate(frame.pixels, result, self._scene.classes, self._scene.banner))
         if self._last is not None and self._next_sequence is not None:

@@ -28,8 +28,8 @@ class FolderSource:
         if not folder.is_dir():
             raise SourceError(address.text, found="no such folder", expected="a folder of images",
                               cure="correct the path")  # fmt: skip
-        if not self.fps > 0:
-            raise SourceError(address.text, found=f"fps={self.fps:g}", expected="more than 0",
+        if not 0 < self.fps < 1e6:
+            raise SourceError(address.text, found=f"fps={self.fps:g}", expected="a rate above 0",
                               cure="correct the parameter")  # fmt: skip
         self._images = find_images(folder)
         if not self._images:

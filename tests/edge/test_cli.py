@@ -211,3 +211,12 @@ def test_ctrl_c_before_the_first_frame_is_130(edge, tiny, monkeypatch):
     monkeypatch.setattr("edge.session.open_source", stop)
     code, out, err = edge("run", tiny, "--source", SYNTHETIC)
     assert (code, out, err.strip()) == (130, "", "edge: stopped")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's always full device")
+def test_a_full_disk_is_one_line_and_exit_code_2(edge, tiny, tmp_path):
+    code, out, err = edge("run", tiny, "--source", SYNTHETIC, "--sink", "jsonl:/dev/full",
+                          "--sink", f"jsonl:{tmp_path}/kept.jsonl")  # fmt: skip
+    assert (code, out) == (2, "")
+    assert err.startswith("edge: /dev/full: found No space left on device; expected")
+    assert (tmp_path / "kept.jsonl").exists()

@@ -97,6 +97,7 @@ def test_a_plain_path_is_what_it_is(tmp_path):
         ("no/such.mp4", "found no such file"),
         ("folder://no/such", "found no such folder"),
         ("{tmp}", "found no image"),
+        ("folder://{tmp}?fps=inf", "found fps=inf; expected a rate above 0"),
         ("{tmp}/text.avi", "cannot open as video"),
         ("synthetic://?fsp=3", "did you mean 'fps'"),
         ("synthetic://?fps=fast", "found fps=fast; expected a number like 30"),
