@@ -48,13 +48,13 @@ class DistilError(JetpressError):
 class DistilOptions(msgspec.Struct, frozen=True, kw_only=True):
     """How long and on what the student learns; the defaults are tuned for two cores."""
 
-    steps: int = 400
+    steps: int = 240
     batch: int = 8
     lr_max: float = 2e-3
-    live_norm_share: float = 0.0  # BatchNorm learns new statistics for this share of the steps
+    live_norm_share: float = 0.5  # BatchNorm learns new statistics for this share of the steps
     ema_decay: float = 0.0
     box_weight: float = 1.0
-    label_frames: int = 96  # evenly spaced over the frames given
+    label_frames: int = 80  # evenly spaced over the frames given
     temperature: float = 2.0  # of (N, K) scores when outputs are matched
     augment: Augment = Augment()
 

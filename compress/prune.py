@@ -43,7 +43,7 @@ class PruneOptions(msgspec.Struct, frozen=True, kw_only=True):
     """How far to prune and how carefully; ratios are 0..1."""
 
     latency_ratio_max: float = 0.48  # of the unpruned net's predicted latency, same precision
-    keep_ratio_min: float = 0.25  # of any group's channels
+    keep_ratio_min: float = 0.15  # of any group's channels
     precision: str = "fp16"
     calibration_frames: int = 48  # for the importance of channels
 
