@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -30,9 +30,6 @@ from devices.budget import Basis, Measurement
 from devices.errors import JetpressError
 from edge.frames import Detections
 from edge.heads import Head, SsdHead, decode
-
-if TYPE_CHECKING:
-    from onnxruntime import InferenceSession
 
 __all__ = ["Accuracy", "EvaluationError", "accuracy", "accuracy_drop", "agreement", "detections",
            "judging_head", "outputs", "sqnr_db", "top1_agreement"]  # fmt: skip
@@ -178,7 +175,7 @@ def judging_head(head: SsdHead) -> SsdHead:
     return msgspec.structs.replace(head, score_min=_SCORE_MIN, top_k=100)
 
 
-def _session(model: Path | bytes, threads: int) -> Any:  # onnxruntime has no types
+def _session(model: Path | bytes, threads: int) -> Any:  # noqa: ANN401  # onnxruntime has no types
     """Exactly the graph as it is written: fused kernels would round elsewhere than the board."""
     import onnx
 

@@ -135,7 +135,7 @@ class Int8(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
             calibration_sha256=context.train.sha256,
         )
         count = min(len(context.train), self.frames_max)
-        with context.progress.task("reading calibration frames", count) as task:
+        with context.progress.task("calibrating INT8", count) as task:
             result = quantize_int8(
                 source.path("model.onnx"),
                 _feeds(source, context, count),

@@ -27,6 +27,7 @@ from devices.tomlfile import read_toml
 __all__ = ["Choice", "Recipe", "RecipeError", "choose_recipe", "load_recipe"]
 
 LAST = ("int8", "fp16")
+STEPS_UNCUT = 160  # a whole net has less to win back than a cut one, and a step costs twice as much
 
 
 class RecipeError(JetpressError):
@@ -66,11 +67,10 @@ def choose_recipe(profile: Profile, choice: Choice, *, has_frames: bool) -> Reci
     if ratio != 0.0 and (ratio is not None or profile.refuse("int8") is not None):
         given = {} if ratio is None else {"latency_ratio_max": ratio}
         steps.append(pass_from_name("prune")(**given))
-    steps.append(
-        pass_from_name("distil")(
-            **({} if choice.distil_steps is None else {"steps": choice.distil_steps})
-        )
-    )
+    training = choice.distil_steps
+    if training is None and not steps:
+        training = STEPS_UNCUT
+    steps.append(pass_from_name("distil")(**({} if training is None else {"steps": training})))
     steps.append(pass_from_name("fp16" if int8_refusal else "int8")())
     return Recipe(passes=tuple(steps), refusals=tuple(refusals))
 

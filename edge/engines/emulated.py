@@ -102,6 +102,8 @@ def _session(path: str, threads: int) -> Tuple[Any, Tuple[Any, ...]]:
     settings.intra_op_num_threads = threads
     # Threads that spin while waiting take the cores the loop needs for pixels.
     settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # Q/DQ executed as written: int8 kernels of this computer's own would round elsewhere.
+    settings.add_session_config_entry("session.disable_quant_qdq", "1")
     try:
         session = onnxruntime.InferenceSession(path, settings, providers=["CPUExecutionProvider"])
     except failures as error:

@@ -1,4 +1,4 @@
-"""The runner: a finished pass is found again, a changed one is not, a broken one leaves the rest."""
+"""The runner: finished passes are found again, changed ones are not, broken ones leave the rest."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ pytest.importorskip("onnx", reason="needs the extra 'compress'")
 
 
 class Rename(msgspec.Struct, frozen=True, kw_only=True):
-    """A toy pass: the same model under another name; `runs` counts what was really computed."""
+    """A toy pass: the same model under another name; `runs` tells what was really computed."""
 
     to: str
     runs: list
