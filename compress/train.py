@@ -96,15 +96,17 @@ def deterministic(*, seed: int, threads: int) -> Iterator[None]:
     import torch
     import torch.utils.deterministic
 
+    # Any: torch swaps this module's class at import, so a checker sees none of its attributes.
+    memory: Any = torch.utils.deterministic
     before = (
         torch.get_num_threads(),
         torch.are_deterministic_algorithms_enabled(),
         torch.get_rng_state(),
-        torch.utils.deterministic.fill_uninitialized_memory,
+        memory.fill_uninitialized_memory,
     )
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # nothing here reads it; it costs
+    memory.fill_uninitialized_memory = False  # nothing here reads it; it costs
     torch.manual_seed(seed)
     try:
         yield
@@ -112,7 +114,7 @@ def deterministic(*, seed: int, threads: int) -> Iterator[None]:
         torch.set_num_threads(before[0])
         torch.use_deterministic_algorithms(before[1])
         torch.set_rng_state(before[2])
-        torch.utils.deterministic.fill_uninitialized_memory = before[3]
+        memory.fill_uninitialized_memory = before[3]
 
 
 def train(
