@@ -55,6 +55,11 @@ class Asset:
     package: PackageFile
 
     @property
+    def words(self) -> str:
+        """What came from where under which licence, in one sentence."""
+        return f"{self.file}: {self.what}; from {self.package.requirement}; licence: {self.licence}"
+
+    @property
     def download_mb(self) -> float:
         """What fetching it costs, in MB."""
         return self.package.archive_bytes / 1e6

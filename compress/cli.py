@@ -24,6 +24,7 @@ CLOSED = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.argument("model", required=False)
+@click.option("--model", "named_model", metavar="MODEL", help="The same as MODEL.")
 @click.option("--profile", "profile_name", required=True, metavar="NAME",
               help="The board, for example jetson-nano; `devices list` shows all.")  # fmt: skip
 @click.option("--data", type=click.Path(path_type=Path), metavar="DIR|VIDEO",
@@ -48,7 +49,7 @@ CLOSED = {errno.EACCES, errno.EPERM, errno.EROFS}
 @click.option("--seed", default=0, show_default=True, help="Of every random choice.")
 @click.option("--threads", default=2, show_default=True, type=click.IntRange(min=1),
               help="Of the arithmetic; another number rounds differently.")  # fmt: skip
-def main(model: str | None, profile_name: str, **options: Any) -> None:  # noqa: ANN401 - click's
+def main(model: str | None, named_model: str | None, profile_name: str, **options: Any) -> None:  # noqa: ANN401 - click's
     """Press MODEL until it fits a Jetson, and prove on this machine that it will.
 
     MODEL is an ONNX file or package.module:factory; without one the packaged person detector is
@@ -56,7 +57,7 @@ def main(model: str | None, profile_name: str, **options: Any) -> None:  # noqa:
     from a prediction, 2 bad input.
     """
     try:
-        code = _run(model, profile_name, options)
+        code = _run(_one_model(model, named_model), profile_name, options)
     except JetpressError as error:
         click.echo(f"compress: {error}", err=True)
         code = EXIT_BAD_INPUT
@@ -77,6 +78,7 @@ def _run(model: str | None, profile_name: str, options: dict[str, Any]) -> int:
     from compress.console import Console
     from compress.job import Job, run_job
 
+    sys.path.append(str(Path.cwd()))  # a factory in a file beside the user is found, last
     profile = load_profile(profile_name)
     profile.mode(options["mode"])
     job = Job(
@@ -97,6 +99,17 @@ def _run(model: str | None, profile_name: str, options: dict[str, Any]) -> int:
     )
     with Console(interactive=sys.stderr.isatty(), echo=click.echo) as console:
         return run_job(job, console)
+
+
+def _one_model(model: str | None, named: str | None) -> str | None:
+    if model is not None and named is not None:
+        raise FlagError(
+            "--model",
+            found=f"{named!r} beside {model!r}",
+            expected="one model",
+            cure="give it once, with --model or without",
+        )
+    return named or model
 
 
 def cache_folder() -> Path:

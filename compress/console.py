@@ -6,6 +6,7 @@ file or a pipe holds the lines alone.
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -16,7 +17,21 @@ if TYPE_CHECKING:
     from rich.progress import Progress as Bars
     from rich.progress import TaskID
 
-__all__ = ["Console"]
+__all__ = ["Console", "hung"]
+
+_WIDTH, _HANG = 100, 10  # columns of a line, and where the text after its first word hangs
+
+
+def hung(word: str, text: str) -> str:
+    """A line that starts with one word, its text wrapped beside it.
+
+    >>> print(hung("refused", "int8"))
+    refused   int8
+    """
+    return textwrap.fill(
+        f"{word:<{_HANG}}{text}", width=_WIDTH, subsequent_indent=" " * _HANG,
+        break_on_hyphens=False, break_long_words=False, replace_whitespace=False,
+    )  # fmt: skip
 
 
 class Console:

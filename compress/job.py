@@ -21,14 +21,16 @@ from typing import Protocol
 
 import msgspec
 
-from compress.assets import fetch_all
+from compress.assets import ASSETS, fetch_all
+from compress.console import hung
+from compress.host_check import check_on_host
 from compress.import_model import ModelSource, import_model
 from compress.inputs import Frames, packaged_frames, user_frames
 from compress.passes import Context, Result, run_passes
 from compress.press import Seal
 from compress.progress import Progress
 from compress.recipe import Choice, Recipe, choose_recipe, load_recipe
-from compress.results import Finished, Row, report_run, row_words, stage_row
+from compress.results import Finished, Row, refusal_words, report_run, row_words, stage_row
 from compress.stages import Judge
 from compress.teacher import Teacher, open_teacher
 from devices.budget import Budget, Refusal
@@ -111,12 +113,16 @@ def _run(job: Job, voice: Voice) -> int:
     )
     rows, refusals = _press(first, recipe, context, judge, voice)
     final = _seal(rows[-1], store, context, job.folder)
+    checked = check_on_host(final.path("model.onnx"), job.profile)
+    for words in checked.words:
+        voice.say(hung("checked", words))
     judgement = judge_bundle(final, job.profile, budget=job.budget, mode=job.mode)
     finished = Finished(
         rows=rows,
         bundle=final,
         judgement=judgement,
-        refusals=(*recipe.refusals, *frames.refusals, *refusals),
+        refusals=(*recipe.refusals, *frames.refusals, *refusals, *checked.refusals),
+        notes=checked.words,
         inputs=frames.inputs,
     )
     report_run(job, finished, judge)
@@ -132,11 +138,11 @@ def _press(
     refusals: list[Refusal] = []
     voice.say(row_words(rows[-1]))
     for refusal in recipe.refusals:
-        voice.say(f"{'refused':<10}{refusal.what}: {refusal.reason}; instead: {refusal.instead}")
+        voice.say(refusal_words(refusal))
     for result in run_passes(first, recipe.passes, judge.store, context):
         if result.refusal is not None:
             refusals.append(result.refusal)
-            voice.say(f"{'refused':<10}{result.name}: {result.refusal.reason}")
+            voice.say(refusal_words(result.refusal, result.name))
             continue
         rows.append(_row(result, judge, context))
         voice.say(row_words(rows[-1]))
@@ -194,7 +200,11 @@ class _Fetcher:
 
     def path(self, name: str) -> Path:
         names = self._needed if name in self._needed else (name,)
-        return fetch_all(names, self._cache, self._voice)[name]
+        missing = [name for name in names if not (self._cache / ASSETS[name].file).exists()]
+        paths = fetch_all(names, self._cache, self._voice)
+        for fetched in missing:
+            self._voice.say(hung("fetched", ASSETS[fetched].words))
+        return paths[name]
 
 
 def _check_identity(job: Job, first: Bundle, frames: Frames, teacher: Teacher | None) -> None:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compress.distill import DistilOptions
+from compress.lint import lint
 from compress.passes import Context, PassError, settings_of
 from compress.prune import PruneOptions
 from compress.quantize.fp16 import fp16_overflows
@@ -156,6 +157,15 @@ class Int8(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
                 found="no layer in INT8",
                 expected="some",
                 cure="use a recipe that ends in fp16",
+            )
+        findings = lint(load_model(result.path("model.onnx")), result.manifest.opset, True)
+        broken = [finding for finding in findings if finding.severity == "error"]
+        if broken:
+            raise PassError(
+                f"int8: {broken[0].node}",
+                found=broken[0].found,
+                expected="a file that TensorRT reads as written",
+                cure="report this with the run's folder",
             )
 
 

@@ -6,24 +6,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from compress.console import hung
 from compress.frames import Shot, frames_figure
 from compress.passes import software
 from compress.report import RunFacts, build_report, figures_of, write_reports
 from compress.stages import Judge
 from devices.budget import Measurement, Refusal
 from devices.profile import Profile
-from devices.report import Figure, Input, Stage
+from devices.report import COLUMNS, Figure, Input, Stage
 from edge.bundle import Bundle
 from edge.gate import Judgement, predict_facts, read_costs
 
 if TYPE_CHECKING:
     from compress.job import Job
 
-__all__ = ["Finished", "Row", "report_run", "row_words", "stage_row"]
+__all__ = ["Finished", "Row", "refusal_words", "report_run", "row_words", "stage_row"]
 
 SHOTS = 4  # frames drawn before and after
 WORDS = {
-    "baseline": "as it came, its cost predicted at the precision the result runs at",
+    "baseline": "as it came",
     "prune": "channels cut where a predicted millisecond costs least accuracy",
     "distil": "trained on unlabelled frames to answer as the teacher does",
     "int8": "Q/DQ that TensorRT reads as written",
@@ -63,31 +64,39 @@ def stage_row(
 
 
 def row_words(row: Row) -> str:
-    """One line for the terminal; every number with unit and basis."""
+    """One line for the terminal; every number with unit and basis.
+
+    Accuracy is in points of 0..100, and all of it has one basis, said once at the end.
+    """
     facts = {fact.name: fact for fact in row.stage.facts}
+    judged = [name for name in ("ap50", "ap", "agreement") if name in facts]
     parts = [
-        f"{facts['params'].value / 1e6:.2f} M parameters" if "params" in facts else "",
-        f"{facts['macs'].value / 1e6:.0f} MMAC" if "macs" in facts else "",
+        f"{facts['params'].value / 1e6:.2f} M params" if "params" in facts else "",
+        f"{facts['macs'].value / 1e6:.3g} MMAC" if "macs" in facts else "",
         facts["latency_ms"].text() if "latency_ms" in facts else "latency unknown",
-        *(
-            f"{name} {facts[name].value:.1f} points {facts[name].basis.value}"
-            for name in ("ap50", "ap", "agreement")
-            if name in facts
-        ),
+        ", ".join(f"{COLUMNS[name].title} {facts[name].value:.1f}" for name in judged)
+        + (f" points {facts[judged[0]].basis.value}" if judged else ""),
         "(kept from before)" if row.reused else "",
     ]
     return f"{row.stage.name:<10}" + "  ".join(part for part in parts if part)
 
 
+def refusal_words(refusal: Refusal, name: str = "") -> str:
+    """A refusal for the terminal; `name` is the pass it comes from."""
+    instead = f"; instead: {refusal.instead}" if refusal.instead else ""
+    return hung("refused", f"{name or refusal.what}: {refusal.reason.rstrip('.')}{instead}")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Finished:
-    """A run that is over: every stage, the sealed result, its judgement, refusals and inputs."""
+    """A run that is over: every stage, the sealed result, its judgement, what else was found."""
 
     rows: tuple[Row, ...]
     bundle: Bundle
     judgement: Judgement
     refusals: tuple[Refusal, ...]
     inputs: tuple[Input, ...]
+    notes: tuple[str, ...] = ()
 
 
 def report_run(job: Job, finished: Finished, judge: Judge) -> tuple[Path, ...]:
@@ -106,7 +115,10 @@ def report_run(job: Job, finished: Finished, judge: Judge) -> tuple[Path, ...]:
         bundle_sha256=finished.bundle.sha256,
         refusals=(*finished.refusals, *manifest.refusals),
         inputs=(model, *finished.inputs),
-        notes=(f"Made with {tools}; {job.threads} threads, seed {job.seed}.",),
+        notes=(
+            *finished.notes,
+            f"Made with {tools}; {job.threads} threads, seed {job.seed}.",
+        ),
         command=job.command,
     )
     report = build_report(run)

@@ -22,7 +22,7 @@ from devices.report import (
     span,
     verdict_words,
 )
-from devices.report_text import basis_of, columns_of, params_words, short_hash
+from devices.report_text import basis_of, columns_of, params_words, short_hash, unit_words
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -175,6 +175,7 @@ def _filters() -> Dict[str, Callable[..., object]]:
         "bound_words": bound_words,
         "short_hash": short_hash,
         "params_words": params_words,
+        "unit_words": unit_words,
         "gauge": gauge,
         "change": change,
         "bases": _bases,

@@ -66,6 +66,13 @@ def columns_of(stages: Sequence[Stage]) -> Tuple[Tuple[str, Column], ...]:
     return (*known, *strangers)
 
 
+def unit_words(column: Column) -> str:
+    """What a column counts in; a unit that repeats the title, or counts the title, says how."""
+    if column.unit == "MAC":
+        return "per frame"
+    return "count" if column.unit == column.title.lower() else column.unit
+
+
 def basis_of(fact: Measurement) -> str:
     """The basis to show; parameters and operations are counted in the file, exactly."""
     return "counted" if fact.unit in ("parameters", "MAC") else fact.basis.value
@@ -138,7 +145,7 @@ def _fact_cells(fact: Optional[Measurement], digits: int) -> Tuple[str, str, str
 
 def _stage_rows(stages: Sequence[Stage]) -> List[str]:
     columns = columns_of(stages)
-    head = ["stage", *(f"{column.title} ({column.unit})" for _, column in columns)]
+    head = ["stage", *(f"{column.title} ({unit_words(column)})" for _, column in columns)]
     rows = [[stage.name, *_stage_cells(stage, stages[0], columns)] for stage in stages]
     return _table(head, rows) if rows else []
 

@@ -96,22 +96,30 @@ def fp16_overflows(
         _refusal(
             f"{'weights' if weight else 'activations'} beyond 65504",
             "FP16 holds no more; they become infinite",
-            [t for t in troubles if t.overflowed and t.is_weight == weight],
+            [
+                (t.tensor, f"up to {t.largest:.3g}")
+                for t in troubles
+                if t.overflowed and t.is_weight == weight
+            ],
             "keep these layers FP32, or rescale them",
         )
         for weight in (True, False)
     ]
-    small = [t for t in troubles if t.is_weight and t.flushed > t.total / 100]
+    small = [
+        (t.tensor, f"{t.flushed / t.total:.0%} of {t.total}")
+        for t in troubles
+        if t.is_weight and t.flushed > t.total / 100
+    ]
     lost = _refusal("weights below 3e-8", "FP16 rounds them to 0", small, "0 in their place")
     return (*beyond[0], *beyond[1], *lost)
 
 
 def _refusal(
-    what: str, reason: str, troubles: list[Fp16Trouble], instead: str
+    what: str, reason: str, troubles: list[tuple[str, str]], instead: str
 ) -> tuple[Refusal, ...]:
     if not troubles:
         return ()
-    named = ", ".join(f"{t.tensor} ({t.largest:.3g})" for t in troubles[:_SHOWN])
+    named = ", ".join(f"{tensor} ({how_much})" for tensor, how_much in troubles[:_SHOWN])
     more = f" and {len(troubles) - _SHOWN} more" if len(troubles) > _SHOWN else ""
     return (
         Refusal(what=what, reason=f"{reason}: {named}{more}", count=len(troubles), instead=instead),

@@ -1,0 +1,69 @@
+"""A finished model is checked by our rules and by NVIDIA's parser, and what they say is kept."""
+
+from __future__ import annotations
+
+import onnx
+import pytest
+
+from compress.host_check import check_on_host
+from compress.rtx import RtxFault, RtxResult
+from devices.errors import MissingExtraError
+from devices.profile import load_profile
+from tests.compress.small_nets import residual_net
+
+ORIN = load_profile("jetson-orin-nano")
+
+
+@pytest.fixture
+def clean(tmp_path):
+    onnx.save(residual_net(), tmp_path / "m.onnx")
+    return tmp_path / "m.onnx"
+
+
+def answer(*, built=True, faults=(), warnings=()):
+    return lambda path: RtxResult(
+        parsed=built, built=built, faults=faults, errors=(), warnings=warnings, seconds=0.1,
+        plan_bytes=7 if built else None, version="1.7.1",
+    )  # fmt: skip
+
+
+def test_a_clean_file_is_said_to_be_clean_and_by_whom(clean):
+    checked = check_on_host(clean, ORIN, answer())
+    assert checked.refusals == ()
+    assert "TensorRT's rules for jetson-orin-nano: errors 0, warnings 0" in checked.words[0]
+    assert "TensorRT-RTX 1.7.1, on this host, not the board) parse and build it" in checked.words[1]
+
+
+def test_without_nvidias_parser_the_command_that_installs_it_is_named(clean):
+    def missing(path):
+        raise MissingExtraError("tensorrt_rtx", extra="check", needed_for=str(path))
+
+    checked = check_on_host(clean, ORIN, missing)
+    assert len(checked.words) == 1
+    (refusal,) = checked.refusals
+    assert "pip install 'jetpress[check]'" in refusal.instead
+
+
+def test_a_file_nvidia_refuses_is_a_refusal_with_the_node_and_its_words(clean):
+    fault = RtxFault(node="nms", operator="EfficientNMS_TRT", text="no such plugin")
+    checked = check_on_host(clean, ORIN, answer(built=False, faults=(fault, fault)))
+    (refusal,) = checked.refusals
+    assert (refusal.count, refusal.reason) == (2, "EfficientNMS_TRT nms: no such plugin")
+    assert "refuse it" in checked.words[1]
+
+
+def test_a_warning_about_qdq_is_counted_once_a_text(clean):
+    said = ("TensorRT supports UINT8 zero_point only on DLA", "something else")
+    checked = check_on_host(clean, ORIN, answer(warnings=(*said, said[0])))
+    assert [refusal.reason for refusal in checked.refusals] == [said[0]]
+    assert "warnings about Q/DQ 2" in checked.words[1]
+
+
+def test_rules_that_are_broken_reach_the_refusals_with_their_count(tmp_path):
+    path = tmp_path / "m.onnx"
+    model = residual_net()
+    model.opset_import[0].version = 99
+    onnx.save(model, path)
+    checked = check_on_host(path, ORIN, answer())
+    assert [refusal.what for refusal in checked.refusals] == ["TensorRT rule opset-ceiling"]
+    assert "errors 1," in checked.words[0]
