@@ -14,7 +14,11 @@ from devices.errors import nearest
 from edge.errors import SourceError
 from edge.frames import Frame
 
-__all__ = ["SOURCES", "Address", "Source", "open_source", "parse_address"]
+__all__ = ["SOURCES", "Address", "Source", "is_rate", "open_source", "parse_address",
+           "rate_assumed"]  # fmt: skip
+
+FPS_ASSUMED = 30.0  # frames/s, of a file or camera that does not say
+FPS_MAX = 1e6  # past that it is a typing error or a broken header, not a rate
 
 SOURCES = {
     "file": "edge.sources.file:FileSource",  # a video file
@@ -52,13 +56,14 @@ class Address(msgspec.Struct, frozen=True, kw_only=True):
 class Source(Protocol):
     """Frames in order, with their capture times; `fps` is the source's own rate in frames/s.
 
-    `live` sources set the pace themselves; the others can be read at any pace. `refusals` counts
-    what could not be read, and is whole when the frames have ended.
+    `live` sources set the pace themselves; the others can be read at any pace. `files` are those it
+    reads, `refusals` counts what could not be read, and is whole when the frames have ended.
     """
 
     name: str
     fps: float
     live: bool
+    files: Tuple[Path, ...]
 
     @property
     def refusals(self) -> Tuple[Refusal, ...]:
@@ -68,7 +73,10 @@ class Source(Protocol):
         """The frames from the start."""
 
     def close(self) -> None:
-        """Let go of files and devices; a second call does nothing."""
+        """Let go of files and devices; a second call does nothing.
+
+        May be called while another thread waits inside `frames()`; that thread then lets go.
+        """
 
 
 def open_source(text: str) -> Source:
@@ -76,9 +84,17 @@ def open_source(text: str) -> Source:
 
     Raises SourceError when the scheme is unknown or there is nothing to read.
     """
-    address = parse_address(text)
-    module, _, attribute = SOURCES[address.scheme].partition(":")
-    source: Source = getattr(importlib.import_module(module), attribute)(address)
+    try:
+        address = parse_address(text)
+        module, _, attribute = SOURCES[address.scheme].partition(":")
+        source: Source = getattr(importlib.import_module(module), attribute)(address)
+    except OSError as error:  # a name past the limit, a folder that may not be looked into
+        raise SourceError(
+            text,
+            found=error.strerror or str(error),
+            expected="a place that can be read",
+            cure="correct the path",
+        ) from error
     return source
 
 
@@ -99,3 +115,14 @@ def parse_address(text: str) -> Address:
     path, _, query = rest.partition("?")
     return Address(text=text, scheme=scheme, path=unquote(path),
                    query=dict(parse_qsl(query, keep_blank_values=True)))  # fmt: skip
+
+
+def is_rate(fps: float) -> bool:
+    """Whether that can be a rate in frames/s; 0, infinity and NaN cannot."""
+    return 0 < fps < FPS_MAX
+
+
+def rate_assumed(name: str) -> Tuple[float, Refusal]:
+    """The rate of a source that does not say it, and the refusal that tells so."""
+    return FPS_ASSUMED, Refusal(what=f"rate of {name}", reason="the source does not say it",
+                                instead=f"{FPS_ASSUMED:g} frames/s assumed")  # fmt: skip

@@ -9,11 +9,9 @@ from calib.images import open_video
 from devices.budget import Refusal
 from edge.errors import SourceError
 from edge.frames import Frame
-from edge.sources import Address
+from edge.sources import Address, is_rate, rate_assumed
 
 __all__ = ["FileSource"]
-
-FPS_ASSUMED = 25.0
 
 
 class FileSource:
@@ -24,6 +22,7 @@ class FileSource:
     def __init__(self, address: Address) -> None:
         address.numbers({})
         self._path = Path(address.path)
+        self.files = (self._path,)
         self.name = self._path.name
         self._refusals: List[Refusal] = []
         if not self._path.is_file():
@@ -38,19 +37,14 @@ class FileSource:
                     expected="a video file",
                     cure="convert it, or take a folder:// of images",
                 )
-            self.fps = video.fps or FPS_ASSUMED
-            if not video.fps:
-                self._refusals.append(
-                    Refusal(
-                        what=f"rate of {self.name}",
-                        reason="the file does not say it",
-                        instead=f"{FPS_ASSUMED:g} frames/s assumed",
-                    )
-                )
+            self.fps = video.fps
+        if not is_rate(self.fps):
+            self.fps, assumed = rate_assumed(self.name)
+            self._refusals.append(assumed)
 
     @property
     def refusals(self) -> Tuple[Refusal, ...]:
-        """A missing rate; frames the header promised and the file does not hold."""
+        """A missing rate; frames the container promised and did not give."""
         return tuple(self._refusals)
 
     def frames(self) -> Iterator[Frame]:
@@ -73,10 +67,10 @@ class FileSource:
         if missing > 0:
             self._refusals.append(
                 Refusal(
-                    what=f"end of {self.name}",
+                    what=f"frame of {self.name}",
                     count=missing,
-                    reason=f"it holds {sequence} of {sequence + missing} promised frames",
-                    instead="ended there",
+                    reason=f"its container promised {sequence + missing}, {sequence} came",
+                    instead="the source ended there",
                 )
             )
 

@@ -9,13 +9,18 @@ from calib.images import find_images, read_image
 from devices.budget import Refusal
 from edge.errors import SourceError
 from edge.frames import Frame
-from edge.sources import Address
+from edge.sources import Address, is_rate
 
 __all__ = ["FolderSource"]
 
+UNREADABLE_SHARE_MAX = 0.5  # of a folder's images, as for a calibration set
+
 
 class FolderSource:
-    """Images in order; a corrupt one is skipped and counted, and its place in the sequence kept."""
+    """Images in order; a corrupt one is skipped and counted, and its place in the sequence kept.
+
+    More than half of them corrupt is an error, raised as soon as that many were met.
+    """
 
     live = False
 
@@ -28,11 +33,11 @@ class FolderSource:
         if not folder.is_dir():
             raise SourceError(address.text, found="no such folder", expected="a folder of images",
                               cure="correct the path")  # fmt: skip
-        if not 0 < self.fps < 1e6:
+        if not is_rate(self.fps):
             raise SourceError(address.text, found=f"fps={self.fps:g}", expected="a rate above 0",
                               cure="correct the parameter")  # fmt: skip
-        self._images = find_images(folder)
-        if not self._images:
+        self.files = tuple(find_images(folder))
+        if not self.files:
             raise SourceError(address.text, found="no image in it", expected="one or more",
                               cure="put images there, or name another folder")  # fmt: skip
 
@@ -47,20 +52,26 @@ class FolderSource:
     def frames(self) -> Iterator[Frame]:
         """Every readable image."""
         self._bad.clear()
-        for sequence, path in enumerate(self._images):
+        for sequence, path in enumerate(self.files):
             pixels = read_image(path)
             name = path.relative_to(self._folder).as_posix()
             if isinstance(pixels, str):
-                first, count = self._bad.get(pixels, (name, 0))
-                self._bad[pixels] = (first, count + 1)
-                continue
-            yield Frame(pixels, sequence / self.fps, sequence, name)
-        if sum(count for _, count in self._bad.values()) == len(self._images):
-            reasons = "; ".join(
-                f"{n} x {reason} ({name})" for reason, (name, n) in self._bad.items()
+                self._skip(name, pixels)
+            else:
+                yield Frame(pixels, sequence / self.fps, sequence, name)
+
+    def _skip(self, name: str, reason: str) -> None:
+        first, count = self._bad.get(reason, (name, 0))
+        self._bad[reason] = (first, count + 1)
+        lost = sum(count for _, count in self._bad.values())
+        if lost > UNREADABLE_SHARE_MAX * len(self.files):
+            worst = "; ".join(f"{n} x {why} ({first})" for why, (first, n) in self._bad.items())
+            raise SourceError(
+                str(self._folder),
+                found=f"{lost} of {len(self.files)} images unreadable so far: {worst}",
+                expected="half of them readable at least",
+                cure="replace the damaged files",
             )
-            raise SourceError(str(self._folder), found=f"no readable image: {reasons}",
-                              expected="one or more", cure="replace the damaged files")  # fmt: skip
 
     def close(self) -> None:
         """Nothing is open between frames()."""

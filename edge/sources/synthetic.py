@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Iterator, Tuple
 
 import numpy as np
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 from devices.budget import Refusal
 from edge.errors import SourceError
 from edge.frames import Frame
-from edge.sources import Address
+from edge.sources import Address, is_rate
 
 __all__ = ["SyntheticSource"]
 
@@ -22,6 +23,7 @@ class SyntheticSource:
     """`synthetic://?width=640&height=480&fps=30&frames=100&seed=0&shapes=6`."""
 
     live = False
+    files: Tuple[Path, ...] = ()
     refusals: Tuple[Refusal, ...] = ()
 
     def __init__(self, address: Address) -> None:
@@ -33,7 +35,7 @@ class SyntheticSource:
         self._seed = int(values["seed"])
         sides = all(1 <= side <= SIDE_PX_MAX for side in self._hw)
         if not (
-            sides and 0 < self.fps < 1e6 and self._count >= 1 and min(self._shapes, self._seed) >= 0
+            sides and is_rate(self.fps) and self._count >= 1 and min(self._shapes, self._seed) >= 0
         ):
             raise SourceError(
                 address.text,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from types import SimpleNamespace
 
 import numpy as np
@@ -68,7 +69,7 @@ def test_a_truncated_video_ends_cleanly_and_is_counted(tmp_path):
     assert 0 < got < 12
     (refusal,) = source.refusals
     assert refusal.count == 12 - got
-    assert refusal.reason == f"it holds {got} of 12 promised frames"
+    assert refusal.reason == f"its container promised 12, {got} came"
 
 
 def test_a_folder_skips_and_counts_corrupt_images(tmp_path):
@@ -104,6 +105,9 @@ def test_a_plain_path_is_what_it_is(tmp_path):
         ("synthetic://?fps=0", "expected sides of"),
         ("synthetic://?width=0", "expected sides of"),
         ("synthetic://?frames=0", "expected sides of"),
+        ("x" * 300, "found File name too long"),
+        ("file://" + "x" * 300, "found File name too long"),
+        ("folder://" + "x" * 300, "found File name too long"),
         ("v4l2:///dev/no-such-camera", "found no such device"),
     ],
 )
@@ -114,11 +118,23 @@ def test_what_cannot_be_read_is_an_error_with_a_cure(uri, words, tmp_path):
         open_source(uri.format(tmp=tmp_path))
 
 
-def test_a_folder_of_rubbish_is_an_error(tmp_path):
-    pytest.importorskip("cv2", reason="reads images")
-    (tmp_path / "a.png").write_bytes(b"no")
-    with pytest.raises(SourceError, match=r"no readable image: 1 x OpenCV cannot decode it \(a"):
+@pytest.mark.parametrize(("count", "bad"), [(1, 1), (4, 3), (5, 3)])
+def test_a_folder_with_more_than_half_of_it_damaged_is_an_error(tmp_path, count, bad):
+    images(tmp_path, count)
+    for index in range(bad):
+        (tmp_path / f"{index:02d}.png").write_bytes(b"no")
+    words = rf"{bad} of {count} images unreadable so far: {bad} x OpenCV cannot decode it \(00\.png"
+    with pytest.raises(SourceError, match=words):
         list(open_source(str(tmp_path)).frames())
+
+
+def test_a_folder_with_half_of_it_damaged_still_runs(tmp_path):
+    images(tmp_path, 4)
+    for index in range(2):
+        (tmp_path / f"{index:02d}.png").write_bytes(b"no")
+    source = open_source(str(tmp_path))
+    assert [f.sequence for f in source.frames()] == [2, 3]
+    assert [r.count for r in source.refusals] == [2]
 
 
 def test_the_table_names_what_exists():
@@ -126,45 +142,113 @@ def test_the_table_names_what_exists():
 
 
 class Camera:
-    """A V4L2 camera that gives three frames and is then unplugged."""
+    """A V4L2 camera of 640 x 480 at 15 frames/s that gives three frames and is then unplugged."""
+
+    takes = ()  # the settings it obeys
 
     def __init__(self, device, backend):
         assert (device[-6:], backend) == ("video9", "v4l2")
-        self.settings, self.left, self.released = {}, 3, False
+        self.settings = {"width": 640.0, "height": 480.0, "fps": 15.0}
+        self.asked, self.left, self.released = {}, 3, 0
 
     def isOpened(self):  # noqa: N802
         return True
 
     def set(self, key, value):
-        self.settings[key] = value
+        self.asked[key] = value
+        if key in self.takes:
+            self.settings[key] = value
 
     def get(self, key):
-        return {"fps": 15.0}[key]
+        return self.settings[key]
 
     def read(self):
         self.left -= 1
         return self.left >= 0, np.zeros((4, 4, 3), np.uint8)
 
     def release(self):
-        self.released = True
+        self.released += 1
 
 
-def test_a_camera_gives_frames_until_it_is_unplugged_which_is_an_error(tmp_path, monkeypatch):
-    cv2 = SimpleNamespace(VideoCapture=Camera, CAP_V4L2="v4l2", CAP_PROP_FPS="fps",
-                          CAP_PROP_FRAME_WIDTH="width", CAP_PROP_FRAME_HEIGHT="height",
-                          CAP_PROP_BUFFERSIZE="buffer")  # fmt: skip
-    monkeypatch.setattr("edge.sources.v4l2.opencv", lambda _: cv2)
-    (tmp_path / "video9").touch()
-    source = open_source(f"v4l2://{tmp_path}/video9?width=640")
+@pytest.fixture
+def plugged(tmp_path, monkeypatch):
+    """Opens the source of a camera of this class."""
+
+    def opened(query="", camera=Camera):
+        cv2 = SimpleNamespace(VideoCapture=camera, CAP_V4L2="v4l2", CAP_PROP_FPS="fps",
+                              CAP_PROP_FRAME_WIDTH="width", CAP_PROP_FRAME_HEIGHT="height",
+                              CAP_PROP_BUFFERSIZE="buffer")  # fmt: skip
+        monkeypatch.setattr("edge.sources.v4l2.opencv", lambda _: cv2)
+        (tmp_path / "video9").touch()
+        return open_source(f"v4l2://{tmp_path}/video9{query}")
+
+    return opened
+
+
+def test_a_camera_gives_frames_until_it_is_unplugged_which_is_an_error(plugged):
+    source = plugged("?width=640")
     camera = source._capture
-    assert camera.settings == {"width": 640, "buffer": 1}
-    assert (source.live, source.fps) == (True, 15.0)
+    assert camera.asked == {"width": 640, "buffer": 1}
+    assert (source.live, source.fps, source.refusals) == (True, 15.0, ())
     frames = source.frames()
     assert [next(frames).sequence for _ in range(3)] == [0, 1, 2]
     with pytest.raises(SourceError, match=r"found no frame after 3; .*check the cable"):
         next(frames)
     source.close()
-    assert camera.released
+    assert camera.released == 1
+
+
+def test_a_camera_that_answers_another_size_or_rate_says_so(plugged):
+    class Obeys(Camera):
+        takes = ("height", "fps")
+
+    source = plugged("?width=1280&height=720&fps=30", Obeys)
+    assert [(r.what, r.reason, r.instead) for r in source.refusals] == [
+        ("width of video9", "1280 px asked for", "the driver gives 640")]  # fmt: skip
+    assert source.fps == 30.0
+    assert [r.what for r in plugged("?fps=30").refusals] == ["fps of video9"]
+    assert plugged("?fps=15.01").refusals == (), "close enough"
+
+
+@pytest.mark.parametrize("rate", [0.0, -1.0, float("nan"), 1e9])
+def test_a_camera_that_does_not_say_its_rate_has_one_assumed_and_says_so(plugged, rate):
+    class Silent(Camera):
+        def get(self, key):
+            return rate if key == "fps" else super().get(key)
+
+    source = plugged(camera=Silent)
+    assert source.fps == 30.0
+    (refusal,) = source.refusals
+    assert (refusal.what, refusal.instead) == ("rate of video9", "30 frames/s assumed")
+
+
+@pytest.mark.parametrize("wish", ["width=-5", "height=0", "fps=nan", "fps=-1", "fps=inf"])
+def test_wishes_that_no_camera_can_have_are_refused(plugged, wish):
+    name, _, value = wish.partition("=")
+    with pytest.raises(SourceError, match=f"found {name}={value}; expected .*more than 0"):
+        plugged(f"?{wish}")
+
+
+def test_a_camera_is_not_released_while_a_thread_reads_it(plugged):
+    inside, answer = threading.Event(), threading.Event()
+
+    class Stuck(Camera):
+        def read(self):
+            inside.set()
+            answer.wait(5)
+            assert not self.released, "released while it was read"
+            return super().read()
+
+    source = plugged(camera=Stuck)
+    found = []
+    reader = threading.Thread(target=lambda: found.extend(source.frames()))
+    reader.start()
+    inside.wait(5)
+    source.close()
+    assert source._capture.released == 0
+    answer.set()
+    reader.join(5)
+    assert (source._capture.released, found) == (1, [])
 
 
 def test_a_camera_does_not_wait():
