@@ -6,7 +6,8 @@ SSD, with the code (ty, tx, th, tw) of an anchor (cy, cx, h, w), scales (sy, sx,
     x = tx / sx * w + cx      width  = exp(tw / sw) * w
 
 Anchors are in 0..1 of the input. Suppression is greedy per class: the best box stays, boxes of its
-class that overlap it by more than `iou_max` go, the next best stays, until `top_k` are kept.
+class that overlap it by more than `iou_max` go, the next best stays, until `top_k` are kept. A box
+that lies wholly outside the frame takes no part in that.
 """
 
 from __future__ import annotations
@@ -87,6 +88,8 @@ class SsdHead(msgspec.Struct, frozen=True, kw_only=True, tag="ssd", forbid_unkno
     def __post_init__(self) -> None:
         if not (0 < self.score_min < 1 and 0 <= self.iou_max <= 1 and self.top_k >= 1):
             raise ValueError("score_min in 0..1, iou_max in 0..1 and top_k from 1 are needed")
+        if not all(0 < variance < math.inf for variance in self.variances):
+            raise ValueError(f"variances {self.variances} must be above 0")
 
 
 class ClassifyHead(
@@ -97,6 +100,10 @@ class ClassifyHead(
     output: str = "logits"
     softmax: bool = True
     top_k: int = 5
+
+    def __post_init__(self) -> None:
+        if self.top_k < 1:
+            raise ValueError(f"top_k {self.top_k} must be 1 or more")
 
 
 class RawHead(msgspec.Struct, frozen=True, kw_only=True, tag="raw", forbid_unknown_fields=True):
@@ -132,7 +139,7 @@ def decode(
     """One frame's result: Detections of an SsdHead, Classes of a ClassifyHead, else RawOutputs.
 
     `frame_hw` is the frame's size in pixels. Raises HeadError when an output is missing, has
-    another shape, or holds NaN.
+    another shape, or holds NaN or (of a ClassifyHead) infinity.
     """
     if isinstance(head, SsdHead):
         return _decode_ssd(head, outputs, preprocess, frame_hw)
@@ -175,18 +182,26 @@ def _decode_ssd(
     anchor, class_id = np.nonzero(logits >= math.log(head.score_min / (1 - head.score_min)))
     logit = logits[anchor, class_id]
     order = np.argsort(-logit, kind="stable")
-    anchor, class_id = anchor[order], class_id[order].astype(np.int64)
-    boxes = _boxes(codes[anchor], _anchors(head.anchors)[anchor], head.variances)
-    kept = _suppress(boxes, class_id, head.iou_max, head.top_k)
-    size = np.array([preprocess.width, preprocess.height] * 2, np.float64)
-    xyxy = preprocess.to_frame(boxes[kept] * size, frame_hw)
-    xyxy[:, 0::2] = xyxy[:, 0::2].clip(0, frame_hw[1])
-    xyxy[:, 1::2] = xyxy[:, 1::2].clip(0, frame_hw[0])
+    boxes = _boxes(codes[anchor[order]], _anchors(head.anchors)[anchor[order]], head.variances)
+    xyxy = _in_frame(boxes, preprocess, frame_hw)
     seen = (xyxy[:, 2] > xyxy[:, 0]) & (xyxy[:, 3] > xyxy[:, 1])  # outside the frame: nothing left
-    kept = kept[seen]
+    order, boxes, xyxy = order[seen], boxes[seen], xyxy[seen]
+    named = class_id[order].astype(np.int64)
+    kept = _suppress(boxes, named, head.iou_max, head.top_k)
     with np.errstate(over="ignore"):  # a logit of -inf is a score of 0, not an event
         score = (1 / (1 + np.exp(-logit[order[kept]].astype(np.float64)))).astype(np.float32)
-    return Detections(np.ascontiguousarray(xyxy[seen]), score, class_id[kept])
+    return Detections(np.ascontiguousarray(xyxy[kept]), score, named[kept])
+
+
+def _in_frame(
+    boxes: NDArray[np.float64], preprocess: Preprocess, frame_hw: Tuple[int, int]
+) -> NDArray[np.float32]:
+    """Boxes (N, 4) xyxy in 0..1 of the input -> pixels of the frame, clipped to it."""
+    size = np.array([preprocess.width, preprocess.height] * 2, np.float64)
+    xyxy = preprocess.to_frame(boxes * size, frame_hw)
+    xyxy[:, 0::2] = xyxy[:, 0::2].clip(0, frame_hw[1])
+    xyxy[:, 1::2] = xyxy[:, 1::2].clip(0, frame_hw[0])
+    return xyxy
 
 
 def _boxes(
@@ -242,6 +257,8 @@ def _covers(
 
 def _decode_classes(head: ClassifyHead, outputs: Outputs) -> Classes:
     row = _output(outputs, head.output, None).astype(np.float64).ravel()
+    if not bool(np.isfinite(row).all()):
+        raise _overflow(head.output, f"{int(np.isinf(row).sum())} infinite", row.size)
     if head.softmax:
         row = np.exp(row - row.max())
         row = row / row.sum()
@@ -281,10 +298,14 @@ def _output(
         raise HeadError(name, found=f"shape {array.shape}", expected=f"({wanted})",
                         cure="make the head's anchors match the model")  # fmt: skip
     if array.size == 0 or bool(np.isnan(array).any()):
-        raise HeadError(
-            name,
-            found=f"{int(np.isnan(array).sum())} NaN of {array.size} values",
-            expected="numbers",
-            cure="the model overflows at this precision; look at its ranges or use fp32",
-        )
+        raise _overflow(name, f"{int(np.isnan(array).sum())} NaN", array.size)
     return array
+
+
+def _overflow(name: str, what: str, size: int) -> HeadError:
+    return HeadError(
+        name,
+        found=f"{what} of {size} values",
+        expected="numbers",
+        cure="the model overflows at this precision; look at its ranges or use fp32",
+    )

@@ -58,18 +58,18 @@ def slow_ssd(head, logits, codes, frame_hw):
             if score >= head.score_min:
                 found.append((score, column - int(head.background), box))
     found.sort(key=lambda item: -item[0])
-    kept = []
-    for score, class_id, box in found:
+    kept, clipped = [], []
+    height, width = frame_hw
+    for score, class_id, (x0, y0, x1, y1) in found:
         rivals = [b for _, c, b in kept if c == class_id]
+        left, right = (min(max(v * width, 0), width) for v in (x0, x1))
+        top, bottom = (min(max(v * height, 0), height) for v in (y0, y1))
+        if right <= left or bottom <= top:
+            continue
+        box = (x0, y0, x1, y1)
         if len(kept) < head.top_k and all(iou(box, b) <= head.iou_max for b in rivals):
             kept.append((score, class_id, box))
-    height, width = frame_hw
-    clipped = []
-    for score, class_id, (x0, y0, x1, y1) in kept:
-        x0, x1 = (min(max(v * width, 0), width) for v in (x0, x1))
-        y0, y1 = (min(max(v * height, 0), height) for v in (y0, y1))
-        if x1 > x0 and y1 > y0:
-            clipped.append((score, class_id, (x0, y0, x1, y1)))
+            clipped.append((score, class_id, (left, top, right, bottom)))
     return clipped
 
 
@@ -142,6 +142,16 @@ def test_suppression_is_per_class_and_top_k_counts_what_stays():
     assert len(decode(SsdHead(anchors=SMALL, top_k=5), arrays, PRE, (100, 100))) == 5
 
 
+def test_a_box_outside_the_frame_takes_no_place_of_top_k():
+    arrays = outputs(SMALL, 2, 0)
+    arrays["logits"][:] = -20
+    arrays["boxes"][:] = 0
+    arrays["logits"][0, 0, 1], arrays["boxes"][0, 0, 1] = 5.0, 500.0  # best, far to the right
+    arrays["logits"][0, 12, 1] = 1.0
+    found = decode(SsdHead(anchors=SMALL, top_k=1), arrays, PRE, (100, 200))
+    assert found.score.tolist() == pytest.approx([1 / (1 + math.exp(-1))])
+
+
 def test_wild_numbers_neither_warn_nor_escape_the_frame():
     arrays = outputs(SMALL, 2, 0)
     arrays["logits"][:] = np.inf
@@ -189,6 +199,30 @@ def test_classes_come_best_first_with_probabilities():
     np.testing.assert_allclose(found.score, (np.exp(row) / np.exp(row).sum())[0, [1, 3, 2]])
     plain = decode(ClassifyHead(softmax=False, top_k=99), {"logits": row}, PRE, (1, 1))
     assert plain.score.tolist() == [3, 3, 2, 1]
+
+
+@pytest.mark.parametrize("softmax", [True, False])
+@pytest.mark.parametrize("wild", [np.inf, -np.inf])
+def test_infinite_class_scores_are_refused_as_an_overflow(softmax, wild):
+    row = np.array([[1.0, wild, 2.0]], np.float32)
+    with pytest.raises(HeadError, match=r"found 1 infinite of 3 values.*overflows"):
+        decode(ClassifyHead(softmax=softmax), {"logits": row}, PRE, (1, 1))
+
+
+@pytest.mark.parametrize(
+    ("head", "settings"),
+    [
+        (ClassifyHead, {"top_k": -1}),
+        (ClassifyHead, {"top_k": 0}),
+        (SsdHead, {"top_k": 0}),
+        (SsdHead, {"variances": (10.0, 0.0, 5.0, 5.0)}),
+        (SsdHead, {"variances": (10.0, 10.0, float("nan"), 5.0)}),
+        (SsdHead, {"variances": (float("inf"), 10.0, 5.0, 5.0)}),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(head, settings):
+    with pytest.raises(ValueError, match=next(iter(settings))):
+        head(**settings)
 
 
 def test_raw_outputs_are_summarised():
