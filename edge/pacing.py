@@ -30,10 +30,14 @@ class Arrival:
 
 @dataclasses.dataclass
 class Tally:
-    """Frames delivered by the source, and those the engine never saw."""
+    """Frames delivered by the source, and those the engine never saw.
+
+    `reader_left`: a reader thread did not stop in time and was left waiting in its driver.
+    """
 
     frames_in: int = 0
     dropped: int = 0
+    reader_left: bool = False
 
 
 Arrivals = Generator[Arrival, None, None]
@@ -114,6 +118,7 @@ def realtime(
     finally:
         stop.set()
         reader.join(JOIN_S)
+        tally.reader_left = reader.is_alive()
 
 
 Pacing = Callable[[Iterator[Frame], Clock, Tally], Arrivals]

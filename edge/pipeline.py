@@ -1,8 +1,9 @@
 """The loop: source -> preprocess -> engine -> heads -> sinks, timed, with every drop counted.
 
-Two kinds of time never mix. The loop's clock carries the board's: an emulated engine takes its
-predicted latency there, and nothing else takes any. Host times are what this computer spent on
-each stage; they are called that wherever they are shown.
+Two kinds of time never mix. On a virtual clock passes the board's: an emulated engine takes its
+predicted latency there, and nothing else takes any. On a real clock an emulated engine takes at
+least that, and everything else what this computer needs: what is timed there is this computer's.
+So is what each stage took. Whatever is this computer's is called `host` wherever it is shown.
 """
 
 from __future__ import annotations
@@ -10,20 +11,20 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import time
-from typing import Callable, Dict, Generator, Iterator, Optional, Tuple
+from typing import Callable, Dict, Generator, Iterator, List, NamedTuple, Optional, Tuple
 
 import msgspec
 import numpy as np
 
 from devices.budget import Basis, Measurement, Refusal
-from edge.clock import Clock
+from edge.clock import Clock, time_basis
 from edge.engines import Engine
-from edge.errors import EngineError
+from edge.errors import EdgeError, EngineError
 from edge.frames import Classes, Detections, Frame
 from edge.heads import Result, decode
 from edge.manifest import Manifest
 from edge.metrics import Histogram, Spread
-from edge.pacing import PACINGS, Arrival, Tally, realtime
+from edge.pacing import JOIN_S, PACINGS, Arrival, Tally, realtime
 from edge.sinks import Sink, Timing
 from edge.sources import Source
 
@@ -33,10 +34,13 @@ STAGES = ("read", "preprocess", "infer", "decode", "sinks")
 
 
 class LoopReport(msgspec.Struct, frozen=True, kw_only=True):
-    """What a run did. `host` times are this computer's; everything else has its basis.
+    """What a run did. What is named `host` is this computer's; everything else has its basis.
 
-    `frames_in` were delivered by the source: `processed` went through the engine, `dropped` arrived
-    while it was busy. `age` is from a frame's arrival to its result, on the loop's clock.
+    `frames_in` were delivered by the source: `processed` went through the engine into every sink,
+    `dropped` arrived while it was busy, `unfinished` were waiting or half done when the loop
+    stopped; they add up. An age is from a frame's arrival to its result. Beside an emulated engine
+    on a real clock there is no `rate` and `age` of the board, only `host_rate_fps` and `host_age`.
+    `host` has what each stage took; a live source's `read` is left out, because it waits for light.
     """
 
     pacing: str
@@ -45,11 +49,14 @@ class LoopReport(msgspec.Struct, frozen=True, kw_only=True):
     frames_in: int
     processed: int
     dropped: int
+    unfinished: int
     objects: int
     rate: Optional[Measurement]
+    host_rate_fps: Optional[float]
     latency: Optional[Measurement]
     basis: Basis
-    age: Spread
+    age: Optional[Spread]
+    host_age: Optional[Spread]
     host: Dict[str, Spread]
     host_slower: int
     refusals: Tuple[Refusal, ...]
@@ -69,6 +76,26 @@ class Parts:
     frames_max: Optional[int] = None
 
 
+class _Done(NamedTuple):
+    """Frames whose result is in every sink, what was in them, the first's and the last's moment."""
+
+    frames: int = 0
+    objects: int = 0
+    first_s: float = 0.0
+    last_s: float = 0.0
+
+    def after(self, objects: int, ready_s: float) -> _Done:
+        """With one frame more."""
+        first_s = self.first_s if self.frames else ready_s
+        return _Done(self.frames + 1, self.objects + objects, first_s, ready_s)
+
+    @property
+    def fps(self) -> Optional[float]:
+        """Results a second, first to last; None below two."""
+        span_s = self.last_s - self.first_s
+        return (self.frames - 1) / span_s if span_s > 0 else None
+
+
 class Loop:
     """One run of a source through an engine; `report` may be asked for at any moment.
 
@@ -79,17 +106,24 @@ class Loop:
         self._parts = parts
         self._host_s = host_s
         self._tally = Tally()
-        self._host = {stage: Histogram() for stage in STAGES}
+        stages = STAGES[1:] if parts.source.live else STAGES
+        self._host = {stage: Histogram() for stage in stages}
         self._age = Histogram()
-        self._objects = 0
-        self._first_s: Optional[float] = None
-        self._last_s = 0.0
-        self._processed = 0
+        self._done = _Done()
+        self._started = False
         self._input = _image_input(parts.manifest)
         self._tensor = np.empty(parts.manifest.preprocess.shape, np.float32)
 
     def run(self) -> LoopReport:
-        """Until the source ends, or `frames_max` frames have come in."""
+        """Until the source ends, or `frames_max` frames have come in; once."""
+        if self._started:
+            raise EdgeError(
+                self._parts.source.name,
+                found="a second run of the same loop",
+                expected="one, whose counts are its own",
+                cure="open a new session",
+            )
+        self._started = True
         arrivals = self._arrivals()
         try:
             for arrival in arrivals:
@@ -100,7 +134,10 @@ class Loop:
 
     def _arrivals(self) -> Generator[Arrival, None, None]:
         parts = self._parts
-        frames = itertools.islice(self._timed(parts.source.frames()), parts.frames_max)
+        read = parts.source.frames()
+        frames = itertools.islice(
+            read if parts.source.live else self._timed(read), parts.frames_max
+        )
         if parts.pacing == "realtime":
             return realtime(frames, parts.clock, self._tally, live=parts.source.live)
         return PACINGS[parts.pacing](frames, parts.clock, self._tally)
@@ -121,55 +158,68 @@ class Loop:
         manifest.preprocess(frame.pixels, out=self._tensor)
         ticks.append(self._host_s())
         outputs = self._parts.engine.infer({self._input: self._tensor})
-        self._last_s = self._parts.clock.now_s()
-        self._first_s = self._last_s if self._first_s is None else self._first_s
+        ready_s = self._parts.clock.now_s()
         ticks.append(self._host_s())
         result = decode(manifest.head, outputs, manifest.preprocess, frame.hw)
         ticks.append(self._host_s())
-        self._send(frame, result, Timing(arrival.arrived_s, self._last_s))
+        for sink in self._parts.sinks:
+            sink.write(frame, result, Timing(arrival.arrived_s, ready_s))
         ticks.append(self._host_s())
+        self._count(result, Timing(arrival.arrived_s, ready_s), ticks)
+
+    def _count(self, result: Result, timing: Timing, ticks: List[float]) -> None:
         for stage, start_s, end_s in zip(STAGES[1:], ticks, ticks[1:]):
             self._host[stage].add((end_s - start_s) * 1e3)
-        self._age.add((self._last_s - arrival.arrived_s) * 1e3)
-        self._processed += 1
-
-    def _send(self, frame: Frame, result: Result, timing: Timing) -> None:
-        self._objects += len(result) if isinstance(result, (Classes, Detections)) else 0
-        for sink in self._parts.sinks:
-            sink.write(frame, result, timing)
+        self._age.add((timing.ready_s - timing.arrived_s) * 1e3)
+        objects = len(result) if isinstance(result, (Classes, Detections)) else 0
+        self._done = self._done.after(objects, timing.ready_s)  # at once: Ctrl-C comes anywhere
 
     def report(self) -> LoopReport:
         """What has been done so far."""
-        parts = self._parts
+        parts, done, age = self._parts, self._done, self._age.spread()
+        dropped = self._tally.dropped
+        frames_in = self._tally.frames_in  # read last: a reader thread counts in before it drops
+        ours = time_basis(parts.clock, parts.engine.basis) is None
         return LoopReport(
             pacing=parts.pacing,
             source=parts.source.name,
             source_fps=parts.source.fps,
-            frames_in=self._tally.frames_in,
-            processed=self._processed,
-            dropped=self._tally.dropped,
-            objects=self._objects,
-            rate=self._rate(),
+            frames_in=frames_in,
+            processed=done.frames,
+            dropped=dropped,
+            unfinished=frames_in - dropped - done.frames,
+            objects=done.objects,
+            rate=None if ours or done.fps is None else self._rate(done.fps),
+            host_rate_fps=done.fps if ours else None,
             latency=parts.engine.latency,
             basis=parts.engine.basis,
-            age=self._age.spread(),
+            age=None if ours else age,
+            host_age=age if ours else None,
             host={stage: times.spread() for stage, times in self._host.items()},
             host_slower=parts.engine.host_slower,
             refusals=parts.source.refusals,
-            notes=parts.engine.notes,
+            notes=(*parts.engine.notes, *self._reader_note()),
         )
 
-    def _rate(self) -> Optional[Measurement]:
-        """Results per second of the loop's clock, first result to last; None below two."""
-        if self._first_s is None or self._last_s <= self._first_s:
-            return None
-        return Measurement.exact(
-            "fps",
-            (self._processed - 1) / (self._last_s - self._first_s),
-            "frames/s",
-            basis=self._parts.engine.basis,
+    def _rate(self, fps: float) -> Measurement:
+        """The loop's rate; where the engine's latency has an interval, the rates it leaves open.
+
+        The loop runs at the source's rate or at 1 / latency, whichever is lower.
+        """
+        engine, low, high = self._parts.engine, fps, fps
+        if engine.basis is Basis.EMULATED and engine.latency is not None:
+            low = min(fps, 1e3 / engine.latency.high)
+            high = max(fps, min(self._parts.source.fps, 1e3 / engine.latency.low))
+        return Measurement(
+            name="loop_fps", value=fps, low=low, high=high, unit="frames/s", basis=engine.basis,
             source=f"loop, {self._parts.pacing}, engine time only",
-        )
+        )  # fmt: skip
+
+    def _reader_note(self) -> Tuple[str, ...]:
+        if not self._tally.reader_left:
+            return ()
+        return (f"{self._parts.source.name} gave no frame for {JOIN_S:g} s after the loop stopped; "
+                "it is let go when its driver answers",)  # fmt: skip
 
 
 def _image_input(manifest: Manifest) -> str:

@@ -11,11 +11,11 @@ import msgspec
 
 from devices.profile import Profile, load_profile
 from edge.bundle import Bundle
-from edge.clock import Clock, RealClock, VirtualClock
+from edge.clock import Clock, RealClock, VirtualClock, time_basis
 from edge.engines import Engine, EngineOptions, open_engine
 from edge.errors import EngineError, SourceError
 from edge.pipeline import Loop, LoopReport, Parts
-from edge.sinks import Scene, open_sink
+from edge.sinks import Scene, Sink, open_sinks
 from edge.sources import Source, open_source
 from edge.summary import banner
 
@@ -60,17 +60,14 @@ class Session:
             )
             engine = open_engine(self._options.engine, self._bundle, settings)
             stack.callback(engine.close)
-            scene = self._scene(engine, source.fps)
-            self.banner = scene.banner
-            sinks = []
-            for text in self._options.sinks:
-                sinks.append(open_sink(text, scene))
-                stack.callback(sinks[-1].close)
+            sinks = self._sinks(source, engine, clock)
+            for sink in sinks:
+                stack.callback(sink.close)
             parts = Parts(
                 manifest=self._bundle.manifest,
                 source=source,
                 engine=engine,
-                sinks=tuple(sinks),
+                sinks=sinks,
                 clock=clock,
                 pacing=pacing,
                 frames_max=self._options.frames,
@@ -107,17 +104,21 @@ class Session:
         }
         return msgspec.json.format(msgspec.json.encode(record), indent=2).decode()
 
-    def _scene(self, engine: Engine, fps: float) -> Scene:
+    def _sinks(self, source: Source, engine: Engine, clock: Clock) -> Tuple[Sink, ...]:
         manifest, latency = self._bundle.manifest, engine.latency
         told = "" if latency is None else f"{latency.basis.value} {latency.value:.1f} ms"
-        return Scene(
+        self.banner = banner(self._profile.name, manifest.precision, engine.basis.value, told)
+        scene = Scene(
             classes=manifest.classes,
             profile=self._profile.name,
             precision=manifest.precision,
             basis=engine.basis,
-            banner=banner(self._profile.name, manifest.precision, engine.basis.value, told),
-            fps=fps,
+            time_basis=time_basis(clock, engine.basis),
+            banner=self.banner,
+            fps=source.fps,
         )
+        reads = (*source.files, *(self._bundle.path(name) for name in manifest.files))
+        return open_sinks(self._options.sinks, scene, bundle=self._bundle.root, reads=reads)
 
 
 def _profile(bundle: Bundle, name: Optional[str]) -> Profile:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import List
 
+from devices.budget import Measurement
 from edge.pipeline import LoopReport
 
 __all__ = ["banner", "summary"]
+
+HOST = "on this computer, not the board"
 
 
 def banner(profile: str, precision: str, report_basis: str, latency_text: str) -> str:
@@ -20,36 +23,51 @@ def banner(profile: str, precision: str, report_basis: str, latency_text: str) -
 
 def summary(report: LoopReport, head: str) -> str:
     """Lines for a terminal, under the banner `head`."""
-    lines = [head]
-    drops = f"{report.dropped} dropped while the engine was busy"
-    lines.append(
-        f"frames     {report.frames_in} in, {report.processed} processed, {drops} ({report.pacing})"
-    )
+    lines = [head, _frames_line(report)]
     lines.append(f"results    {report.objects} in {report.processed} frames")
     if report.latency is not None:
-        lines.append(
-            f"latency    {report.latency.text()}, engine only, "
-            f"so {1e3 / report.latency.value:.4g} frames/s at most"
-        )
-    if report.rate is not None:
-        lines.append(
-            f"rate       {report.rate.text()}, engine time only; "
-            f"the source gives {report.source_fps:.4g}"
-        )
-    basis = report.basis.value
-    lines.append(
-        f"frame age  {report.age.p50_ms:.3g} ms p50, {report.age.p99_ms:.3g} ms p99 {basis}, "
-        "from arrival to result"
-    )
+        lines.append(f"latency    {report.latency.text()}, engine only: {_fps(report.latency)}")
+    lines += _pace_lines(report)
     lines += _host_lines(report)
     lines += [f"skipped    {r.count} x {r.what}: {r.reason}; {r.instead}" for r in report.refusals]
     lines += [f"note       {note}" for note in report.notes]
     return "\n".join(lines)
 
 
+def _frames_line(report: LoopReport) -> str:
+    busy = "the engine" if report.host_age is None else "this computer"
+    left = f", {report.unfinished} unfinished when it stopped" if report.unfinished else ""
+    return (
+        f"frames     {report.frames_in} in, {report.processed} processed, "
+        f"{report.dropped} dropped while {busy} was busy{left} ({report.pacing})"
+    )
+
+
+def _fps(latency: Measurement) -> str:
+    """Frames a second of an engine that takes so long, with what its interval leaves open."""
+    span = f" [{1e3 / latency.high:.3g} .. {1e3 / latency.low:.3g}]"
+    return f"{1e3 / latency.value:.4g} frames/s{span if latency.low < latency.high else ''}"
+
+
+def _pace_lines(report: LoopReport) -> List[str]:
+    lines = []
+    source = f"the source gives {report.source_fps:.4g}"
+    if report.rate is not None:
+        lines.append(f"rate       {report.rate.text()}, engine time only; {source}")
+    if report.host_rate_fps is not None:
+        lines.append(f"rate       {report.host_rate_fps:.4g} frames/s {HOST}; {source}")
+    for age, whose in ((report.age, report.basis.value), (report.host_age, HOST)):
+        if age is not None and age.count:
+            lines.append(
+                f"frame age  {age.p50_ms:.3g} ms p50, {age.p99_ms:.3g} ms p99 {whose}, "
+                "from arrival to result"
+            )
+    return lines
+
+
 def _host_lines(report: LoopReport) -> List[str]:
     stages = ", ".join(f"{name} {times.mean_ms:.3g}" for name, times in report.host.items())
-    lines = [f"host       {stages} ms a frame on this computer, not the board"]
+    lines = [f"host       {stages} ms a frame {HOST}"]
     if report.host_slower:
         lines.append(
             f"host       slower than the board for {report.host_slower} of {report.processed} "

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import os
 from pathlib import Path
-from typing import NamedTuple, Protocol, Tuple
+from typing import List, NamedTuple, Optional, Protocol, Sequence, Tuple
 
 import msgspec
 
@@ -14,7 +15,7 @@ from edge.errors import SinkError
 from edge.frames import Frame
 from edge.heads import Result
 
-__all__ = ["SINKS", "Scene", "Sink", "Timing", "open_sink"]
+__all__ = ["SINKS", "Scene", "Sink", "Timing", "check_place", "open_sink", "open_sinks"]
 
 SINKS = {
     "jsonl": "edge.sinks.jsonl:JsonLinesSink",  # one JSON object a frame
@@ -23,12 +24,17 @@ SINKS = {
 
 
 class Scene(msgspec.Struct, frozen=True, kw_only=True):
-    """What is the same for every frame of a run; `banner` says what the times are worth."""
+    """What is the same for every frame of a run; `banner` says what the times are worth.
+
+    `basis` is what the engine's outputs are worth, `time_basis` what times on the loop's clock are;
+    None: those are this computer's.
+    """
 
     classes: Tuple[str, ...]
     profile: str
     precision: str
     basis: Basis
+    time_basis: Optional[Basis]
     banner: str
     fps: float
 
@@ -41,7 +47,7 @@ class Timing(NamedTuple):
 
 
 class Sink(Protocol):
-    """Takes every result in order."""
+    """Takes every result in order; nothing is written, and no file touched, before the first."""
 
     path: Path
 
@@ -52,8 +58,29 @@ class Sink(Protocol):
         """Finish the file; a second call does nothing."""
 
 
+def open_sinks(
+    texts: Sequence[str], scene: Scene, *, bundle: Path, reads: Sequence[Path]
+) -> Tuple[Sink, ...]:
+    """The sinks of these texts, every one checked before any is written.
+
+    Raises SinkError when one cannot be made, lies below `bundle`, is one of the files the run
+    `reads`, or is another one's.
+    """
+    sinks: List[Sink] = []
+    for text in texts:
+        sink = open_sink(text, scene)
+        if bundle.resolve() in sink.path.resolve().parents:
+            raise _taken(text, "a path inside the bundle that runs")
+        if any(_same(sink.path, path) for path in reads):
+            raise _taken(text, "a file that this run reads")
+        if any(_same(sink.path, other.path) for other in sinks):
+            raise _taken(text, "the file of another sink")
+        sinks.append(sink)
+    return tuple(sinks)
+
+
 def open_sink(text: str, scene: Scene) -> Sink:
-    """The sink of `kind:path`; an existing file is replaced.
+    """The sink of `kind:path`; an existing file is replaced at the first result.
 
     Raises SinkError when there is no such kind or the file cannot be made.
     """
@@ -65,3 +92,34 @@ def open_sink(text: str, scene: Scene) -> Sink:
     module, _, attribute = SINKS[kind].partition(":")
     sink: Sink = getattr(importlib.import_module(module), attribute)(Path(path), scene)
     return sink
+
+
+def check_place(path: Path) -> None:
+    """SinkError when no file can be written at `path`; nothing is touched."""
+    found = ""
+    try:
+        path.resolve()
+        if not path.parent.is_dir():
+            found = "no such folder"
+        elif path.is_dir():
+            found = "a folder"
+        elif not os.access(str(path if path.exists() else path.parent), os.W_OK):
+            found = "no permission to write there"
+    except OSError as error:  # a name past the limit, a folder that may not be looked into
+        found = error.strerror or str(error)
+    except RuntimeError as error:  # links that lead to themselves, until Python 3.13
+        found = str(error)
+    if found:
+        raise SinkError(str(path), found=found, expected="a place to write results",
+                        cure="choose another path, or make its folder first")  # fmt: skip
+
+
+def _same(path: Path, other: Path) -> bool:
+    if path.exists():
+        return other.exists() and path.samefile(other)
+    return not other.exists() and path.resolve() == other.resolve()
+
+
+def _taken(text: str, found: str) -> SinkError:
+    return SinkError(text, found=found, expected="a file for these results alone",
+                     cure="choose another path")  # fmt: skip

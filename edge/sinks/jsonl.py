@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import io
 from pathlib import Path
-from typing import Any, Dict, List, Union
+from typing import Any, Dict, List, Optional, Union
 
 import msgspec
 
@@ -12,46 +13,57 @@ from edge.errors import SinkError
 from edge.frames import Classes, Detections, Frame
 from edge.heads import Result
 from edge.manifest import class_name
-from edge.sinks import Scene, Timing
+from edge.sinks import Scene, Timing, check_place
 
 __all__ = ["JsonLinesSink"]
 
 
 class JsonLinesSink:
-    """Lines of `sequence`, `captured_s`, `age_ms`, `basis`, and what was seen."""
+    """Lines of `sequence`, `captured_s`, the age, `basis`, and what was seen.
+
+    The age from arrival to result is `age_ms` where the loop's time is the board's, and
+    `host_age_ms` where it is this computer's; `basis` speaks of everything but `host`.
+    """
 
     def __init__(self, path: Path, scene: Scene) -> None:
+        check_place(path)
         self.path = path
         self._scene = scene
         self._whole_bytes = 0
-        try:
-            self._file = path.open("wb", buffering=0)
-        except OSError as error:
-            raise _error(path, error) from error
+        self._file: Optional[io.FileIO] = None
 
     def write(self, frame: Frame, result: Result, timing: Timing) -> None:
-        """Write one line; cut off what a full disk left of it."""
+        """Write one line; cut off what a full disk or Ctrl-C left of it."""
         line = msgspec.json.encode(self._record(frame, result, timing)) + b"\n"
         done = 0
         try:
+            if self._file is None:
+                self._file = self.path.open("wb", buffering=0)
             while done < len(line):
                 done += self._file.write(line[done:])
         except OSError as error:
-            with contextlib.suppress(OSError):  # not every place can be cut: /dev/full cannot
-                self._file.truncate(self._whole_bytes)
             raise _error(self.path, error) from error
+        finally:
+            if done < len(line) and self._file is not None:
+                with contextlib.suppress(OSError):  # not every place can be cut: /dev/full cannot
+                    self._file.truncate(self._whole_bytes)
         self._whole_bytes += len(line)
 
     def close(self) -> None:
         """Close the file."""
-        self._file.close()
+        if self._file is not None:
+            try:
+                self._file.close()
+            except OSError as error:  # a disk over a network may say only now that it is full
+                raise _error(self.path, error) from error
 
     def _record(self, frame: Frame, result: Result, timing: Timing) -> Dict[str, Any]:
+        age = "host_age_ms" if self._scene.time_basis is None else "age_ms"
         record: Dict[str, Any] = {
             "sequence": frame.sequence,
             "source": frame.source,
             "captured_s": frame.captured_s,
-            "age_ms": (timing.ready_s - timing.arrived_s) * 1e3,
+            age: (timing.ready_s - timing.arrived_s) * 1e3,
             "profile": self._scene.profile,
             "precision": self._scene.precision,
             "basis": self._scene.basis.value,

@@ -14,13 +14,12 @@ from edge.draw import annotate
 from edge.errors import SinkError
 from edge.frames import Frame
 from edge.heads import Result
-from edge.sinks import Scene, Timing
+from edge.sinks import Scene, Timing, check_place
 
 __all__ = ["VideoSink"]
 
 CODECS = {".mp4": "mp4v", ".avi": "MJPG"}
 FREE_BYTES_MIN = 16_000_000  # OpenCV is silent on a full disk: stop while the index still fits
-FPS_ASSUMED = 25.0
 
 
 class VideoSink:
@@ -36,8 +35,7 @@ class VideoSink:
         if path.suffix.lower() not in CODECS:
             raise _error(path, f"suffix {path.suffix!r}", "one of " + ", ".join(CODECS),
                          "rename the output")  # fmt: skip
-        if not path.parent.is_dir():
-            raise _error(path, "no such folder", "a folder to write to", "make it first")
+        check_place(path)
 
     def write(self, frame: Frame, result: Result, timing: Timing) -> None:
         """Draw and append one frame, after repeating the last for those dropped before it."""
@@ -65,9 +63,7 @@ class VideoSink:
         height, width = (side + side % 2 for side in frame.hw)  # codecs want even sides
         self._size_hw = (height, width)
         code = self._cv2.VideoWriter_fourcc(*CODECS[self.path.suffix.lower()])
-        self._writer = self._cv2.VideoWriter(
-            str(self.path), code, self._scene.fps or FPS_ASSUMED, (width, height)
-        )
+        self._writer = self._cv2.VideoWriter(str(self.path), code, self._scene.fps, (width, height))
         if not self._writer.isOpened():
             self._writer = None
             raise _error(self.path, "a file OpenCV cannot write", "a place to write video",

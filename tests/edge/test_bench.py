@@ -9,7 +9,7 @@ import pytest
 
 from devices.budget import Basis, Measurement
 from edge.bench import BenchPlan, time_engine
-from edge.clock import VirtualClock
+from edge.clock import RealClock, VirtualClock
 from edge.metrics import GROWTH, Histogram
 
 PREDICTED = Measurement(name="latency_ms", value=7.0, low=5.0, high=9.0, unit="ms",
@@ -52,6 +52,14 @@ def test_a_measured_latency_is_as_wide_as_its_percentiles():
     found = bench(engine, warmup=0, runs=100).latency_ms
     assert found.basis is Basis.MEASURED
     assert (found.low, found.value, found.high) == pytest.approx((5.95, 50.5, 95.05))
+
+
+def test_a_slow_computers_time_is_never_an_emulated_latency():
+    result = bench(Engine(RealClock(), [1.0]), warmup=0, runs=2)
+    assert result.latency_ms is None
+    assert result.host.count == 2
+    board = bench(Engine(RealClock(), [1.0], basis=Basis.MEASURED), warmup=0, runs=2)
+    assert board.latency_ms.basis is Basis.MEASURED
 
 
 def test_warming_up_is_not_timed():

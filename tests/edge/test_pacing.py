@@ -96,3 +96,18 @@ def test_realtime_stops_its_reader_when_the_loop_stops():
     next(arrivals)
     arrivals.close()
     assert threading.active_count() == before
+
+
+def test_a_reader_left_waiting_in_its_driver_is_told(monkeypatch):
+    monkeypatch.setattr("edge.pacing.JOIN_S", 0.05)
+    answer, tally = threading.Event(), Tally()
+
+    def source():
+        yield from frames(1)
+        answer.wait(5)
+
+    arrivals = realtime(source(), RealClock(), tally, live=True)
+    next(arrivals)
+    arrivals.close()
+    assert tally.reader_left
+    answer.set()

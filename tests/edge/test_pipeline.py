@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import itertools
+import time
 
 import msgspec
 import numpy as np
 import pytest
 
 from calib.preprocess import Preprocess
-from devices.budget import Basis, Measurement
+from devices.budget import Basis, Budget, Measurement, Outcome
 from edge.clock import RealClock, VirtualClock
-from edge.errors import EngineError
+from edge.errors import EdgeError, EngineError, SinkError, SourceError
 from edge.frames import Classes, Detections
 from edge.heads import ClassifyHead
 from edge.manifest import Manifest, TensorSpec
-from edge.pacing import PACINGS
+from edge.pacing import PACINGS, Tally
 from edge.pipeline import STAGES, Loop, Parts
 from edge.sources import open_source
 from edge.summary import summary
@@ -52,10 +53,12 @@ class Engine:
 class Kept:
     path = None
 
-    def __init__(self):
-        self.kept = []
+    def __init__(self, error=None, after=0):
+        self.kept, self.error, self.after = [], error, after
 
     def write(self, frame, result, timing):
+        if self.error is not None and len(self.kept) == self.after:
+            raise self.error
         self.kept.append((frame.sequence, result, timing))
 
     def close(self):
@@ -63,7 +66,7 @@ class Kept:
 
 
 def loop(pacing="virtual", query="fps=10&frames=8&width=12&height=8", **changes):
-    clock, sink = VirtualClock(), Kept()
+    clock, sink = VirtualClock(), changes.pop("sink", None) or Kept()
     ticks = itertools.count()
     parts = Parts(manifest=changes.pop("manifest", MANIFEST), engine=Engine(clock), clock=clock,
                   source=open_source(f"synthetic://?{query}"), sinks=(sink,), pacing=pacing,
@@ -88,6 +91,33 @@ def test_rate_and_age_are_the_boards_and_say_how():
     assert report.rate.value == pytest.approx(3 / (1.0 - 0.25))
     assert report.age.max_ms == pytest.approx(300)
     assert report.age.p50_ms == pytest.approx(250, rel=0.02)
+
+
+def rates(query, pacing="virtual"):
+    rate = loop(pacing, f"{query}&width=12&height=8")[0].run().rate
+    return round(rate.low, 6), round(rate.value, 6), round(rate.high, 6)
+
+
+@pytest.mark.parametrize("pacing", ["virtual", "every-frame"])
+def test_the_loops_rate_is_as_wide_as_the_engines_latency_leaves_it(pacing):
+    # 250 ms [200 .. 300]: the engine gives 4 frames/s [3.33 .. 5], the source at most its own rate.
+    assert rates("fps=1000&frames=40", pacing) == (3.333333, 4.0, 5.0)
+    assert rates("fps=4.5&frames=19", pacing)[::2] == (3.333333, 4.5)
+    assert rates("fps=3.5&frames=40", pacing) == (3.333333, 3.5, 3.5)
+    assert rates("fps=2&frames=40", pacing) == (2.0, 2.0, 2.0)
+
+
+def test_the_loops_rate_cannot_stand_for_the_engines_throughput():
+    rate = loop()[0].run().rate
+    verdict = Budget(fps_min=1.0).judge({rate.name: rate})
+    assert verdict.outcome is Outcome.INCONCLUSIVE
+
+
+def test_a_measured_rate_has_no_predictions_interval():
+    running, _ = loop()
+    running._parts.engine.basis = Basis.MEASURED
+    rate = running.run().rate
+    assert (rate.basis, rate.low, rate.high) == (Basis.MEASURED, rate.value, rate.value)
 
 
 def test_host_stages_are_timed_apart():
@@ -120,16 +150,141 @@ def test_one_frame_has_no_rate():
     assert "rate" not in summary(report, "head")
 
 
-def test_realtime_processes_or_counts_everything_too():
-    clock, sink = RealClock(), Kept()
-    parts = Parts(manifest=MANIFEST, engine=Engine(clock), clock=clock, sinks=(sink,),
-                  source=open_source("synthetic://?fps=200&frames=40&width=12&height=8"),
+class SlowHost(Engine):
+    """Expects 1 ms and needs 30: this computer, not the board."""
+
+    latency = Measurement(name="latency_ms", value=1.0, low=0.5, high=2.0, unit="ms",
+                          basis=Basis.PREDICTED, source="test")  # fmt: skip
+
+    def infer(self, feeds):
+        time.sleep(0.03)
+        return {"y": np.array([[0.3, feeds["x"].mean()]], np.float32)}
+
+
+def realtime(engine=SlowHost, source="synthetic://?fps=200&frames=40&width=12&height=8", sink=None):
+    clock = RealClock()
+    parts = Parts(manifest=MANIFEST, engine=engine(clock), clock=clock, sinks=(sink or Kept(),),
+                  source=open_source(source) if isinstance(source, str) else source,
                   pacing="realtime")  # fmt: skip
-    report = Loop(parts).run()
+    return Loop(parts)
+
+
+def test_a_slow_computers_rate_and_age_are_never_the_boards():
+    report = realtime().run()
+    assert (report.rate, report.age) == (None, None)
+    assert 1 < report.host_rate_fps < 40, "30 ms an inference, not the 1 ms of the board"
+    assert report.host_age.p50_ms > 25
+    text = summary(report, "head")
+    for line in text.splitlines():
+        if line.startswith(("rate", "frame age")):
+            assert "on this computer, not the board" in line
+            assert "emulated" not in line
+        if line.startswith("frames"):
+            assert "while this computer was busy" in line
+    assert b'"emulated"' not in msgspec.json.encode({"age": report.host_age, "rate": report.rate})
+
+
+def test_a_boards_own_clock_is_the_boards():
+    class Board(SlowHost):
+        basis = Basis.MEASURED
+
+    report = realtime(Board).run()
+    assert (report.host_rate_fps, report.host_age) == (None, None)
+    assert report.rate.basis is Basis.MEASURED
+    assert report.age.p50_ms > 25
+
+
+def adds_up(report):
+    return report.frames_in == report.processed + report.dropped + report.unfinished
+
+
+@pytest.mark.parametrize(
+    "error", [KeyboardInterrupt(), SinkError("o", found="", expected="", cure="")]
+)
+@pytest.mark.parametrize("pacing", ["virtual", "every-frame"])
+def test_a_frame_half_done_when_the_loop_stops_is_counted(pacing, error):
+    running, _ = loop(pacing, "fps=10&frames=20&width=12&height=8", sink=Kept(error, after=3))
+    with pytest.raises(type(error)):
+        running.run()
+    report = running.report()
+    assert (report.processed, report.unfinished) == (3, 1)
+    assert adds_up(report)
+    assert report.objects == 2 * 3, "only of the frames processed"
+    assert report.rate.value == pytest.approx(4.0), "three results in 500 ms"
+    assert "1 unfinished when it stopped" in summary(report, "head")
+
+
+def test_a_frame_left_waiting_in_the_slot_is_counted():
+    running = realtime(sink=Kept(KeyboardInterrupt(), after=1))
+    with pytest.raises(KeyboardInterrupt):
+        running.run()
+    report = running.report()
+    assert report.processed == 1
+    assert report.unfinished == 2, "one in the sink, one in the slot"
+    assert adds_up(report)
+
+
+def test_realtime_processes_or_counts_everything_too():
+    sink = Kept()
+    report = realtime(sink=sink).run()
     assert report.frames_in == 40
     assert report.processed + report.dropped == 40
     assert report.dropped > 0
     assert sink.kept[-1][0] == 39
+
+
+def test_nothing_is_unfinished_when_the_source_ends():
+    for report in (loop()[0].run(), loop("every-frame")[0].run(), realtime().run()):
+        assert report.unfinished == 0
+        assert adds_up(report)
+        assert "unfinished" not in summary(report, "head")
+
+
+class Live:
+    """A camera that gives three frames 20 ms apart and is then unplugged."""
+
+    name, fps, live, refusals, files = "video0", 50.0, True, (), ()
+
+    def frames(self):
+        for frame in itertools.islice(open_source("synthetic://?width=12&height=8").frames(), 3):
+            time.sleep(0.02)
+            yield frame
+        raise SourceError(self.name, found="no frame", expected="frames", cure="check the cable")
+
+    def close(self):
+        pass
+
+
+def test_waiting_for_a_camera_is_not_a_time_of_reading():
+    running = realtime(Engine, Live())
+    with pytest.raises(SourceError):
+        running.run()
+    report = running.report()
+    assert list(report.host) == list(STAGES[1:])
+    assert "read" not in summary(report, "head").split("host ")[1]
+    assert report.frames_in == 3
+    assert adds_up(report)
+
+
+def test_a_reader_left_in_its_driver_is_a_note():
+    running, _ = loop()
+    running.run()
+    assert running.report().notes == ("a note",)
+    running._tally = Tally(reader_left=True)
+    assert "synthetic gave no frame for 2 s after the loop stopped" in running.report().notes[1]
+
+
+def test_a_loop_runs_once():
+    running, _ = loop()
+    report = running.run()
+    with pytest.raises(EdgeError, match="found a second run of the same loop"):
+        running.run()
+    assert running.report() == report
+
+
+def test_the_latency_line_gives_the_whole_interval_in_frames_a_second():
+    text = summary(loop()[0].run(), "head")
+    assert "latency    250 ms [200 .. 300] predicted, engine only: 4 frames/s [3.33 .. 5]\n" in text
 
 
 def test_the_summary_calls_no_host_time_the_boards():

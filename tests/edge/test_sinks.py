@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 from collections import namedtuple
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -14,9 +16,10 @@ from edge.draw import annotate
 from edge.errors import SinkError
 from edge.frames import Classes, Detections, Frame
 from edge.heads import RawHead, decode
-from edge.sinks import Scene, Timing, open_sink
+from edge.sinks import Scene, Timing, open_sink, open_sinks
 
 SCENE = Scene(classes=("person",), profile="jetson-nano", precision="fp16", basis=Basis.EMULATED,
+              time_basis=Basis.EMULATED,
               banner="emulated jetson-nano | fp16 | predicted 7.1 ms", fps=10.0)  # fmt: skip
 FOUND = Detections(
     np.array([[1.5, 2, 30, 40], [10, 10, 20, 20]], np.float32),
@@ -54,6 +57,82 @@ def test_json_lines_hold_everything_with_its_basis(tmp_path):
     assert lines[3]["outputs"][0]["mean"] == 1.0
 
 
+def test_an_age_on_this_computers_clock_is_called_so(tmp_path):
+    scene = msgspec.structs.replace(SCENE, time_basis=None)
+    sink = open_sink(f"jsonl:{tmp_path}/out.jsonl", scene)
+    sink.write(frame(0), FOUND, Timing(0, 0.025))
+    sink.close()
+    line = json.loads((tmp_path / "out.jsonl").read_text())
+    assert (line["host_age_ms"], "age_ms" in line) == (25.0, False)
+
+
+@pytest.mark.parametrize("kind", ["jsonl:{}.jsonl", "video:{}.avi"])
+def test_an_earlier_file_is_left_alone_until_the_first_result(tmp_path, kind):
+    pytest.importorskip("cv2", reason="writes video")
+    text = kind.format(tmp_path / "out")
+    path = tmp_path / text.rpartition("/")[2]
+    path.write_text("earlier")
+    sink = open_sink(text, SCENE)
+    assert path.read_text() == "earlier"
+    sink.close()
+    assert path.read_text() == "earlier"
+    sink = open_sink(text, SCENE)
+    sink.write(frame(0), FOUND, Timing(0, 0))
+    sink.close()
+    assert b"earlier" not in path.read_bytes()
+
+
+def test_no_sink_leaves_a_file_where_nothing_was_written(tmp_path):
+    open_sink(f"jsonl:{tmp_path}/out.jsonl", SCENE).close()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def busy(tmp_path):
+    """A bundle, a clip, a hard link and a symbolic link to it; and what opens sinks beside them."""
+    pytest.importorskip("cv2", reason="writes video")
+    (tmp_path / "bundle").mkdir()
+    (tmp_path / "bundle" / "model.onnx").write_text("model")
+    (tmp_path / "clip.avi").write_text("clip")
+    os.link(str(tmp_path / "clip.avi"), str(tmp_path / "hard.avi"))
+    (tmp_path / "soft.avi").symlink_to(tmp_path / "clip.avi")
+
+    def opened(*texts):
+        return open_sinks(
+            [text.format(tmp=tmp_path) for text in texts], SCENE,
+            bundle=tmp_path / "bundle", reads=(tmp_path / "clip.avi",),
+        )  # fmt: skip
+
+    return opened
+
+
+@pytest.mark.parametrize(
+    ("texts", "words"),
+    [
+        (["video:{tmp}/clip.avi"], "found a file that this run reads"),
+        (["video:{tmp}/bundle/../clip.avi"], "found a file that this run reads"),
+        (["video:{tmp}/hard.avi"], "found a file that this run reads"),
+        (["jsonl:{tmp}/soft.avi"], "found a file that this run reads"),
+        (["jsonl:{tmp}/bundle/model.onnx"], "found a path inside the bundle that runs"),
+        (["jsonl:{tmp}/bundle/new.jsonl"], "found a path inside the bundle that runs"),
+        (["jsonl:{tmp}/new", "jsonl:{tmp}/bundle/../new"], "found the file of another sink"),
+        (["jsonl:{tmp}/out", "video:{tmp}/no/out.avi"], "found no such folder"),
+    ],
+)
+def test_no_sink_writes_over_what_runs_or_over_another(busy, tmp_path, texts, words):
+    (tmp_path / "out").write_text("earlier")
+    with pytest.raises(SinkError, match=words):
+        busy(*texts)
+    assert (tmp_path / "clip.avi").read_text() == "clip"
+    assert (tmp_path / "bundle" / "model.onnx").read_text() == "model"
+    assert (tmp_path / "out").read_text() == "earlier"
+
+
+def test_sinks_beside_each_other_are_fine(busy):
+    assert len(busy("jsonl:{tmp}/a.jsonl", "video:{tmp}/a.avi", "jsonl:{tmp}/b.jsonl")) == 3
+    assert busy() == ()
+
+
 class FullAfter:
     """A file on a disk with room for this many bytes."""
 
@@ -78,6 +157,23 @@ def test_a_full_disk_leaves_only_whole_lines(tmp_path):
     with pytest.raises(SinkError, match=r"No space left on device.*make room"):
         sink.write(frame(1), FOUND, Timing(0, 0))
     sink.close()
+    sink.close()
+    lines = (tmp_path / "out.jsonl").read_text().splitlines()
+    assert [json.loads(line)["sequence"] for line in lines] == [0]
+
+
+def test_ctrl_c_inside_a_line_leaves_only_whole_ones(tmp_path):
+    class Stopped(FullAfter):
+        def write(self, data):
+            if self.room == 0:
+                raise KeyboardInterrupt
+            return super().write(data)
+
+    sink = open_sink(f"jsonl:{tmp_path}/out.jsonl", SCENE)
+    sink.write(frame(0), FOUND, Timing(0, 0))
+    sink._file = Stopped(sink._file, room=100)
+    with pytest.raises(KeyboardInterrupt):
+        sink.write(frame(1), FOUND, Timing(0, 0))
     sink.close()
     lines = (tmp_path / "out.jsonl").read_text().splitlines()
     assert [json.loads(line)["sequence"] for line in lines] == [0]
@@ -152,12 +248,16 @@ def test_a_nearly_full_disk_stops_a_video_that_can_be_played(tmp_path, monkeypat
         ("mqtt:host", "found kind 'mqtt'; expected jsonl:PATH or video:PATH"),
         ("out.jsonl", "found no kind"),
         ("jsonl:", "expected jsonl:PATH"),
-        ("jsonl:{tmp}/no/out.jsonl", "found No such file or directory"),
+        ("jsonl:{tmp}/no/out.jsonl", "found no such folder"),
+        ("jsonl:{tmp}", "found a folder"),
+        ("jsonl:{tmp}/loop", "found .*loop"),
+        ("jsonl:{tmp}/" + "n" * 300, "found File name too long"),
         ("video:{tmp}/out.gif", r"found suffix '\.gif'; expected one of \.mp4, \.avi"),
         ("video:{tmp}/no/out.mp4", "found no such folder"),
     ],
 )
 def test_a_place_that_cannot_be_written_is_an_error(text, words, tmp_path):
     pytest.importorskip("cv2", reason="writes video")
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
     with pytest.raises(SinkError, match=words):
         open_sink(text.format(tmp=tmp_path), SCENE)
