@@ -29,6 +29,7 @@ __all__ = [
     "Profile",
     "ProfileError",
     "load_profile",
+    "profile_for",
     "profile_names",
 ]
 
@@ -124,6 +125,7 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     sources: Dict[str, str]
     confused_with: Tuple[Confusion, ...] = ()
     part_numbers: Tuple[str, ...] = ()  # as nvpmodel tables name the module; empty: not known
+    nvpmodel_table: Literal["", "plain", "super"] = ""  # of its modes, where one module has two
     notes: Tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -239,6 +241,38 @@ def load_profile(name: str) -> Profile:
     return read_profile(_FOLDER / f"{name}.toml")
 
 
+def profile_for(part_number: str, nvpmodel_table: str = "") -> Profile:
+    """The board whose module has that part number, under that nvpmodel table.
+
+    Raises:
+        ProfileError: no board lists the number, or several do and the table does not tell.
+
+    >>> profile_for("p3767-0003", "super").name
+    'jetson-orin-nano-super'
+    """
+    boards = tuple(load_profile(name) for name in profile_names())
+    found = tuple(board for board in boards if part_number.lower() in board.part_numbers)
+    if not found:
+        known = {number for board in boards for number in board.part_numbers}
+        raise ProfileError(
+            f"part number {part_number!r}",
+            found="no board with that number",
+            expected="a number that a profile lists",
+            cure=nearest(part_number.lower(), tuple(sorted(known))),
+        )
+    if len(found) > 1:
+        found = tuple(board for board in found if board.nvpmodel_table == nvpmodel_table) or found
+    if len(found) > 1:
+        tables = (f"{board.nvpmodel_table} for {board.name}" for board in found)
+        raise ProfileError(
+            f"part number {part_number!r}",
+            found=f"{len(found)} boards under the nvpmodel table {nvpmodel_table!r}",
+            expected="the table its modes come from",
+            cure="say " + " or ".join(tables),
+        )
+    return found[0]
+
+
 def read_profile(path: Path) -> Profile:
     """The board described by a file; its name must be the file's."""
     profile = read_toml(path, Profile, ProfileError)
@@ -294,3 +328,6 @@ def _check_modes(profile: Profile) -> None:
     for index, mode in enumerate(profile.power_modes):
         if mode.sm_count > most:
             raise wrong(f"power_modes[{index}].sm_count", mode.sm_count, f"{most:g} at most")
+        if mode.gpu_mhz > profile.number("gpu_mhz_max"):
+            expected = f"facts.gpu_mhz_max at most, {profile.number('gpu_mhz_max'):g}"
+            raise wrong(f"power_modes[{index}].gpu_mhz", mode.gpu_mhz, expected)

@@ -10,6 +10,7 @@ from devices.profile import (
     PrecisionError,
     ProfileError,
     load_profile,
+    profile_for,
     profile_names,
     read_profile,
     unit_of,
@@ -114,6 +115,33 @@ def test_the_two_nanos_mention_each_other():
 
 
 @pytest.mark.parametrize("name", BOARDS)
+def test_the_fastest_mode_is_what_the_fact_says(name):
+    board = load_profile(name)
+    fastest = max(board.power_modes, key=lambda mode: mode.gpu_mhz)
+    assert fastest.gpu_mhz == board.number("gpu_mhz_max")
+
+
+def test_every_part_number_finds_its_board():
+    for board in map(load_profile, BOARDS):
+        for number in board.part_numbers:
+            assert profile_for(number, board.nvpmodel_table) is board
+    assert profile_for("P3767-0000").name == "jetson-orin-nx"
+
+
+def test_one_module_in_two_states_is_told_apart_by_its_table():
+    names = [profile_for("p3767-0003", table).name for table in ("plain", "super")]
+    assert names == ["jetson-orin-nano", "jetson-orin-nano-super"]
+    with pytest.raises(ProfileError, match=r"say plain for .* or super for") as said:
+        profile_for("p3767-0003")
+    assert "2 boards" in said.value.found
+
+
+def test_an_unknown_part_number_suggests_the_nearest():
+    with pytest.raises(ProfileError, match=r"did you mean 'p3767-000"):
+        profile_for("p3767-003")
+
+
+@pytest.mark.parametrize("name", BOARDS)
 def test_boards_are_only_told_apart_from_boards_that_exist(name):
     for entry in load_profile(name).confused_with:
         assert entry.name in BOARDS
@@ -144,6 +172,7 @@ def changed(tmp_path, old, new):
         ("gpu_mhz = 640", "gpu_mhz = inf", r"\$\.power_modes\[1\]\.gpu_mhz: found inf"),
         ("gpu_mhz = 640\n", "", r"\$\.power_modes\[1\]\.gpu_mhz: found nothing"),
         ("sm_count = 1\ngpu_mhz = 640", "sm_count = 9\ngpu_mhz = 640", r"\.sm_count: found 9"),
+        ("gpu_mhz = 640", "gpu_mhz = 922", r"modes\[1\]\.gpu_mhz: found 922\.0; .* most, 921"),
         ('default_mode = "MAXN"', 'default_mode = "10W"', r"\$\.default_mode: found '10W'"),
         ('sm = "5.3"', 'sm = "5.3"\ncolour = "green"', r"colour"),
         ('name = "jetson-nano"\n', 'name = "jetson-mano"\n', r"\$\.name: found jetson-mano"),
