@@ -21,18 +21,31 @@ def test_the_engine_is_its_weights_and_two_to_four_megabytes():
     for precision, size in (("fp32", 4), ("fp16", 2)):
         engine = predict_engine_mb(NET, NANO, precision=precision)
         weights_mb = NET.params * size / 1e6
-        assert engine.low == pytest.approx(weights_mb + 2)
+        assert engine.value == pytest.approx(weights_mb + 3)
+        assert engine.low == pytest.approx(0.94 * weights_mb + 2)
         assert engine.high == pytest.approx(weights_mb + 4)
         assert (engine.unit, engine.basis) == ("MB", Basis.PREDICTED)
 
 
-def test_published_engine_sizes_lie_in_the_band():
-    """YOLO26n and x, 2.4 and 55.7 M weights: published FP32 11.5 / 215, FP16 8.0 / 110 MB."""
-    for params, precision, published_mb in ((2.4e6, "fp32", 11.5), (2.4e6, "fp16", 8.0),
-                                            (55.7e6, "fp16", 110.0)):  # fmt: skip
-        net = msgspec.structs.replace(NET, params=int(params))
-        engine = predict_engine_mb(net, ORIN, precision=precision)
-        assert engine.low * 0.95 <= published_mb <= engine.high * 1.05
+def all_int8(params):
+    """A network of that many weights, every one of them behind Q/DQ."""
+    (first, *_), k = NET_INT8.kernels, int(params)
+    kernel = msgspec.structs.replace(first, weight_elems=k, int8=True)
+    return msgspec.structs.replace(NET_INT8, kernels=(kernel,), params=k)
+
+
+@pytest.mark.parametrize("mb", [1.0, 2**20 / 1e6], ids=["MB", "MiB"])
+@pytest.mark.parametrize(
+    ("params", "precision", "published"),
+    [
+        (2.4e6, "fp32", 11.5), (55.7e6, "fp32", 215.0),
+        (2.4e6, "fp16", 8.0), (55.7e6, "fp16", 110.0),
+        (2.4e6, "int8", 5.4), (55.7e6, "int8", 60.0),
+    ],
+)  # fmt: skip
+def test_published_engine_sizes_of_yolo26_lie_in_the_band(params, precision, published, mb):
+    engine = predict_engine_mb(all_int8(params), ORIN, precision=precision)
+    assert engine.low <= published * mb <= engine.high
 
 
 def test_int8_halves_only_the_weights_behind_q_dq():
