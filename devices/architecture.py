@@ -17,9 +17,12 @@ __all__ = [
     "Architecture",
     "ArchitectureError",
     "Cell",
+    "Chip",
     "MissingPrecision",
     "architecture",
     "cell_for",
+    "chip_of",
+    "chips_of",
 ]
 
 HARNESSES = ("c++", "graph", "python")  # who enqueues: compiled code, a CUDA graph, a Python loop
@@ -49,16 +52,29 @@ class Architecture(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     source: str
 
 
-class Cell(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Fitted parameters of one (family or board, precision); efficiencies are fractions of peak."""
+class Chip(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Boards whose GPU and memory are the same silicon, so that one set of parameters serves all.
+
+    Chips of one family stand smallest first: a later one has no smaller efficiency and no larger
+    floor, so that a board that is no worse in any fact is never predicted slower.
+    """
 
     family: str
-    board: str = ""  # empty: any board of the family without a cell of its own
+    boards: Tuple[str, ...]
+    shares: str  # what the boards have in common
+    differs: str = ""  # why it is not the chip before it
+
+
+class Cell(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Fitted parameters of one (chip, precision); efficiencies are fractions of peak."""
+
+    chip: str
     precision: str
+    fitted_on: Tuple[str, ...]  # boards with published rows at known clocks; empty: carried over
     e_conv: float  # windows of 3 x 3 and more, of the fastest unit's peak
     e_1x1: float  # products without a window
     e_dw: float  # depthwise, of the CUDA cores' peak
-    e_mem: float  # of DRAM bandwidth; a large L2 lifts it
+    e_mem: float  # of DRAM bandwidth; over 1 where a large L2 keeps traffic off the DRAM
     t0_us: float  # floor per kernel, enqueued and timed from C++
     t0_python_us: float  # the same in loops timed from Python
     wave_power: float
@@ -66,9 +82,9 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     basis: str
 
     def __post_init__(self) -> None:
-        for field in ("e_conv", "e_1x1", "e_dw", "e_mem"):
-            if not 0 < getattr(self, field) <= 1:
-                raise wrong(field, getattr(self, field), "more than 0, 1 at most")
+        for field, most in (("e_conv", 1), ("e_1x1", 1), ("e_dw", 1), ("e_mem", 2)):
+            if not 0 < getattr(self, field) <= most:
+                raise wrong(field, getattr(self, field), f"more than 0, {most} at most")
         if self.interval_factor <= 1:
             raise wrong("interval_factor", self.interval_factor, "more than 1")
 
@@ -81,7 +97,17 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 class _Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     provenance: str
     architectures: Dict[str, Architecture]
-    cells: Tuple[Cell, ...]
+    chips: Dict[str, Chip]
+    cells: Tuple[Cell, ...] = ()  # without them the fit can still be run
+
+    def __post_init__(self) -> None:
+        for index, cell in enumerate(self.cells):
+            if cell.chip not in self.chips:
+                raise wrong(f"cells[{index}].chip", repr(cell.chip), "one of [chips]")
+        boards = [board for chip in self.chips.values() for board in chip.boards]
+        for board in boards:
+            if boards.count(board) > 1:
+                raise wrong("chips", f"{board} twice", "each board in one chip")
 
 
 @functools.lru_cache(maxsize=None)
@@ -102,13 +128,23 @@ def architecture(family: str) -> Architecture:
     return known[family]
 
 
-def cell_for(board: str, family: str, precision: str) -> Optional[Cell]:
-    """The board's own cell, else its family's, else None."""
-    found = None
+def chips_of(family: str) -> Dict[str, Chip]:
+    """The chips of a family by name, smallest first."""
+    return {name: chip for name, chip in _table().chips.items() if chip.family == family}
+
+
+def chip_of(board: str) -> Optional[str]:
+    """The name of the chip on that board; None when no chip lists it."""
+    for name, chip in _table().chips.items():
+        if board in chip.boards:
+            return name
+    return None
+
+
+def cell_for(board: str, precision: str) -> Optional[Cell]:
+    """The parameters of the board's chip, None when there are none."""
+    chip = chip_of(board)
     for cell in _table().cells:
-        if cell.family == family and cell.precision == precision:
-            if cell.board == board:
-                return cell
-            if not cell.board:
-                found = cell
-    return found
+        if cell.chip == chip and cell.precision == precision:
+            return cell
+    return None

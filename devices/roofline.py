@@ -10,8 +10,9 @@ For one kernel, in seconds:
 The first three are what the hardware must do at least (a `Demand`): `align` is the padding of
 channels to what the arithmetic unit takes, `waves` the loss of the last, partly filled round of
 128 x 64 output tiles over the SMs (8 at most). The efficiencies (e is e_conv with a window, e_1x1
-without), the exponent q and the floor per kernel t0 are fitted per board and precision;
-`roofline.toml` holds them and says from what.
+without), the exponent q and the floor per kernel t0 are fitted per chip and precision;
+`roofline.toml` holds them and says from what. All boards of one chip share them, and a larger chip
+of the same family has none that is worse.
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ _MATRIX_OPS = ("conv", "gconv", "deconv", "gemm", "attention")
 _TILE = (128, 64)  # output positions x output channels of one thread block
 _WAVES_MAX = 8.0
 _OTHER_MODE_FACTOR = 1.1  # the cells were fitted at full clocks; other modes are scaled
-_OTHER_BOARD_FACTOR = 1.15  # leave-one-board-out inside a family costs about this much
+_OTHER_BOARD_FACTOR = 1.15  # nobody published this board at known clocks, only a sister
 _UNKNOWN_FACTOR = 1.5  # an operation nobody timed
 
 
@@ -224,8 +225,8 @@ def run_precision(kernel: Kernel, build: str) -> str:
 
 
 def cell_of(profile: Profile, precision: str) -> Cell:
-    """The fitted parameters for that board, its own or its family's."""
-    cell = cell_for(profile.name, profile.family, precision)
+    """The fitted parameters of the chip on that board."""
+    cell = cell_for(profile.name, precision)
     if cell is None:
         raise PrecisionError(
             f"{profile.name}, {precision}",
@@ -308,17 +309,18 @@ def _interval(
     costs: Costs, profile: Profile, mode: PowerMode, precision: str
 ) -> Tuple[float, Tuple[str, ...]]:
     """The factor of the 90 % interval, and every reason it is as wide as it is."""
-    cell = cell_of(profile, precision)
+    cell = _widest(costs, profile, precision)
     factor = cell.interval_factor
     notes = [
-        f"90 % interval: x{factor:.2f} either way; {cell.basis}",
+        f"90 % interval: x{factor:.2f} either way, {cell.precision} on {cell.chip}; {cell.basis}",
         f"floor of {cell.t0_us:g} us a kernel, as timed from C++ without a CUDA graph; "
         f"{cell.t0_python_us:g} us where published loops were timed from Python",
     ]
-    if not cell.board:
+    if cell.fitted_on and profile.name not in cell.fitted_on:
         factor *= _OTHER_BOARD_FACTOR
         notes.append(
-            f"{profile.name} has no row of its own: parameters of its family, "
+            f"{profile.name} has no row of its own at known clocks (fitted on "
+            f"{', '.join(cell.fitted_on)}): parameters of its chip, "
             f"interval x{_OTHER_BOARD_FACTOR} wider"
         )
     if mode.name != profile.default_mode:
@@ -333,3 +335,10 @@ def _interval(
             f"interval x{_UNKNOWN_FACTOR} wider: " + ", ".join(costs.unknown_ops)
         )
     return factor, tuple(notes)
+
+
+def _widest(costs: Costs, profile: Profile, precision: str) -> Cell:
+    """Of the cells the kernels run in, the least certain: an INT8 engine is mixed."""
+    used = {run_precision(kernel, precision) for kernel in costs.kernels} or {precision}
+    cells = (cell_of(profile, name) for name in sorted(used))
+    return max(cells, key=lambda cell: (cell.interval_factor, cell.precision == precision))

@@ -1,11 +1,13 @@
 """The roofline times kernels by what binds them, scales with clocks, widens when it knows less."""
 
+import functools
+import itertools
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from devices.architecture import architecture, cell_for
+from devices.architecture import HARNESSES, architecture, cell_for, chip_of, chips_of
 from devices.budget import Basis
 from devices.profile import PrecisionError, ProfileError, load_profile, profile_names
 from devices.roofline import OP_CLASSES, Costs, Kernel, demand, predict
@@ -34,7 +36,7 @@ def test_one_convolution_is_the_formula():
     assert need.matrix_s == pytest.approx(2 * 64 * 64 * 9 * 1024 / (512 * 921.6e6))
     assert need.memory_s == pytest.approx(2 * (65536 * 2 + 36864) / 25.6e9)
     assert (need.vector_s, need.waves) == (0.0, 1.0)
-    cell = cell_for("jetson-nano", "maxwell", "fp16")
+    cell = cell_for("jetson-nano", "fp16")
     expected_ms = need.matrix_s / cell.e_conv * 1e3 + cell.t0_us / 1e3
     latency = predict(network(kernel()), NANO, precision="fp16").latency_ms
     assert latency.value == pytest.approx(expected_ms)
@@ -133,6 +135,80 @@ def test_a_board_without_its_own_row_says_so_and_is_wider():
     assert not any("no row of its own" in note for note in own.notes)
     latency = prediction.latency_ms
     assert latency.high / latency.value > own.latency_ms.high / own.latency_ms.value
+    assert latency.value == pytest.approx(own.latency_ms.value)  # the same chip and clocks
+
+
+def test_rows_at_unstated_clocks_do_not_count_as_a_boards_own():
+    for board, own in (("jetson-orin-nano", False), ("jetson-orin-nx", True)):
+        notes = predict(NET, load_profile(board), precision="fp16").notes
+        assert any("no row of its own" in note for note in notes) is not own
+    assert "8 of them at unstated clocks" in cell_for("jetson-orin-nano", "fp16").basis
+
+
+def test_an_int8_engine_is_no_more_certain_than_the_fp16_kernels_in_it():
+    board = load_profile("jetson-xavier-nx")
+    eight, half = (cell_for(board.name, name).interval_factor for name in ("int8", "fp16"))
+    assert eight < half
+    q = kernel(int8=True, writes_int8=True)
+    for kernels, expected in (((q,), eight), ((q, kernel()), half), ((kernel(),), half)):
+        latency = predict(network(*kernels), board, precision="int8").latency_ms
+        assert latency.high / latency.value == pytest.approx(expected)
+
+
+PLAIN = {  # networks that each bind another resource
+    "mobilenet_v2": NET,
+    "mobilenet_v2-int8": NET_INT8,
+    "windows": network(*(kernel(macs=10**8, out_hw=(hw, hw)) for hw in (1, 7, 13, 40, 160))),
+    "products": network(*(kernel(macs=10**7, kernel_size=(1, 1), out_channels=width)
+                          for width in (1, 64, 72, 1280))),
+    "depthwise": network(*(kernel(op="dwconv", groups=64, macs=10**6 * n) for n in (1, 9))),
+    "copies": network(*(kernel(op="copy", macs=0, read_elems=10**n) for n in (3, 5, 7))),
+    "floors": network(*(kernel(macs=10, read_elems=1, write_elems=1, weight_elems=1),) * 50),
+    "int8": network(*(kernel(int8=True, writes_int8=True, macs=10**n) for n in (5, 7, 9))),
+}  # fmt: skip
+
+
+def no_worse(board, mode, than, mode_of):
+    """Of one architecture, and no fact of the first is behind the second's."""
+    return board.family == than.family and (
+        mode.sm_count >= mode_of.sm_count
+        and mode.gpu_mhz >= mode_of.gpu_mhz
+        and board.dram_gb_per_s(mode) >= than.dram_gb_per_s(mode_of)
+        and board.number("l2_kib") >= than.number("l2_kib")
+    )
+
+
+@pytest.mark.parametrize("net", PLAIN)
+def test_a_board_and_mode_that_is_no_worse_in_any_fact_is_not_slower(net):
+    settings = [(board, mode) for board in map(load_profile, profile_names())
+                for mode in board.power_modes]  # fmt: skip
+
+    @functools.lru_cache(maxsize=None)
+    def ms(board_name, mode_name, precision, harness):
+        board = load_profile(board_name)
+        prediction = predict(PLAIN[net], board, precision=precision, mode=mode_name,
+                             harness=harness)  # fmt: skip
+        return prediction.latency_ms.value
+
+    pairs = [(a, b) for a in settings for b in settings if a is not b and no_worse(*a, *b)]
+    assert len(pairs) > 60
+    for (board, mode), (other, other_mode) in pairs:
+        for how in itertools.product(board.precisions, HARNESSES):
+            ours, theirs = (board.name, mode.name), (other.name, other_mode.name)
+            assert ms(*ours, *how) <= ms(*theirs, *how) * (1 + 1e-9), (ours, theirs, how)
+
+
+def test_every_board_is_of_one_chip_and_a_larger_chip_is_not_worse():
+    for board in map(load_profile, profile_names()):
+        chips = chips_of(board.family)
+        assert chip_of(board.name) in chips
+        for precision in board.precisions:
+            cells = [cell_for(chip.boards[0], precision) for chip in chips.values()]
+            for small, large in zip(cells, cells[1:]):
+                for name in ("e_conv", "e_1x1", "e_dw", "e_mem"):
+                    assert getattr(large, name) >= getattr(small, name)
+                for name in ("t0_us", "t0_python_us", "wave_power"):
+                    assert getattr(large, name) <= getattr(small, name)
 
 
 def test_an_unknown_operation_widens_the_interval_and_is_named():
@@ -147,7 +223,7 @@ def test_who_enqueues_sets_the_floor():
     times = [predict(NET, ORIN, precision="fp16", harness=name).latency_ms.value
              for name in ("graph", "c++", "python")]  # fmt: skip
     assert times == sorted(times)
-    cell = cell_for("jetson-orin-nano", "ampere", "fp16")
+    cell = cell_for("jetson-orin-nano", "fp16")
     assert times[1] - times[0] == pytest.approx(0.6 * cell.t0_us * len(NET.kernels) / 1e3)
     with pytest.raises(ProfileError, match="harness 'cpp'"):
         predict(NET, ORIN, precision="fp16", harness="cpp")
@@ -162,7 +238,7 @@ def test_every_interval_is_at_least_what_two_publishers_differ_by():
     for name in profile_names():
         board = load_profile(name)
         for precision in board.precisions:
-            cell = cell_for(board.name, board.family, precision)
+            cell = cell_for(board.name, precision)
             assert cell.interval_factor >= 1.5
             assert cell.basis
 
