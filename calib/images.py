@@ -15,6 +15,7 @@ from devices.errors import MissingExtraError
 __all__ = ["IMAGE_SUFFIXES", "Video", "find_images", "open_video", "opencv", "read_image"]
 
 IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
+_JPEG_BARE = frozenset((0x01, *range(0xD0, 0xD8)))  # markers without a length
 
 
 def opencv(needed_for: str) -> ModuleType:
@@ -67,10 +68,16 @@ def _complete(data: bytes) -> bool:
     if not data.startswith(b"\xff\xd8"):
         return True
     position = 2  # over the segments, so that the end of a thumbnail inside one does not count
-    while position + 4 <= len(data) and data[position] == 0xFF:
-        if data[position + 1] == 0xDA:  # start of scan: no 0xFFD9 until the end of the image
+    while position + 2 <= len(data) and data[position] == 0xFF:
+        marker = data[position + 1]
+        if marker == 0xDA:  # start of scan: no 0xFFD9 until the end of the image
             return data.find(b"\xff\xd9", position) >= 0
-        position += 2 + int.from_bytes(data[position + 2 : position + 4], "big")
+        if marker == 0xFF:  # any number of these may fill the space before a marker
+            position += 1
+        elif marker in _JPEG_BARE:
+            position += 2
+        else:
+            position += 2 + int.from_bytes(data[position + 2 : position + 4], "big")
     return False
 
 

@@ -8,6 +8,7 @@ from typing import Dict, Optional
 import msgspec
 
 from calib.errors import CalibrationError
+from devices.jsonfile import decoded
 
 __all__ = ["Ranges", "TensorRange"]
 
@@ -50,15 +51,16 @@ class Ranges(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     @classmethod
     def from_json(cls, data: bytes, where: str = "ranges.json") -> Ranges:
         """Read `to_json`'s bytes. Raises CalibrationError with the place of the fault."""
-        try:
-            ranges = msgspec.json.decode(data, type=cls)
-        except msgspec.MsgspecError as error:
-            raise CalibrationError(
+
+        def fault(found: str) -> CalibrationError:
+            return CalibrationError(
                 where,
-                found=str(error),
+                found=found,
                 expected="the ranges of one quantized model, as compress writes them",
                 cure="quantize the model again",
-            ) from error
+            )
+
+        ranges = decoded(data, msgspec.json.Decoder(cls), fault)
         if ranges.format != 1:
             raise CalibrationError(
                 where,

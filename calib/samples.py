@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from calib.errors import CalibrationError
 from calib.images import IMAGE_SUFFIXES, find_images, open_video, read_image
 from devices.budget import Refusal
+from devices.jsonfile import decoded
 
 __all__ = ["CalibrationSet", "Sample"]
 
@@ -59,12 +60,12 @@ class CalibrationSet(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         cls, path: Path, *, every: int = 1, limit: Optional[int] = None
     ) -> CalibrationSet:
         """From a folder of images, a text file of paths (one a line), or else a video."""
-        if path.is_dir():
+        if _kind(path) == "folder":
             return cls.from_folder(path, every=every, limit=limit)
         if path.suffix.lower() == ".txt":
             lines = (line.strip() for line in _text(path).splitlines())
             paths = [path.parent / line for line in lines if line and not line.startswith("#")]
-            return cls.from_list(paths[::every], limit=limit)
+            return cls.from_list(paths, every=every, limit=limit)
         if path.suffix.lower() in IMAGE_SUFFIXES:
             return cls.from_list([path], limit=limit)
         return cls.from_video(path, every=every, limit=limit)
@@ -74,7 +75,7 @@ class CalibrationSet(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         cls, path: Path, *, every: int = 1, limit: Optional[int] = None
     ) -> CalibrationSet:
         """Every `every`-th image below a folder by name; past `limit`, that many spread evenly."""
-        if not path.is_dir():
+        if _kind(path) != "folder":
             raise _error(path, "no such folder", "a folder of images", "correct the path")
         images = find_images(path)
         if not images:
@@ -85,14 +86,16 @@ class CalibrationSet(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         return _build("folder", str(path), _words(every, limit), names, _images(path, names))
 
     @classmethod
-    def from_list(cls, paths: Iterable[Path], *, limit: Optional[int] = None) -> CalibrationSet:
-        """These images, in this order; past `limit`, that many spread evenly."""
-        chosen = _spread([Path.cwd() / path for path in paths], limit)
+    def from_list(
+        cls, paths: Iterable[Path], *, every: int = 1, limit: Optional[int] = None
+    ) -> CalibrationSet:
+        """Every `every`-th of these images, in order; past `limit`, that many spread evenly."""
+        chosen = _spread([Path.cwd() / path for path in paths][::every], limit)
         if not chosen:
             raise _error("list of images", "an empty list", "one image or more", "name some")
         root = Path(os.path.commonpath([path.parent for path in chosen]))
         names = [path.relative_to(root).as_posix() for path in chosen]
-        return _build("list", str(root), _words(1, limit), names, _images(root, names))
+        return _build("list", str(root), _words(every, limit), names, _images(root, names))
 
     @classmethod
     def from_video(
@@ -104,7 +107,7 @@ class CalibrationSet(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         limit: Optional[int] = None,
     ) -> CalibrationSet:
         """Frames of a video: these `indices`, or every `every`-th; past `limit`, spread evenly."""
-        if not path.is_file():
+        if _kind(path) != "file":
             raise _error(path, "no such file", "a video", "correct the path")
         with open_video(path) as video:
             count = 0 if video is None else video.frame_count
@@ -157,11 +160,11 @@ class CalibrationSet(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     @classmethod
     def load(cls, path: Path, *, check: bool = True) -> CalibrationSet:
         """The saved set; with `check`, every picture is read and compared with its hash."""
-        try:
-            loaded = msgspec.json.decode(_text(path), type=cls)
-        except msgspec.DecodeError as error:
-            raise _error(path, str(error), "a set written by `calib set`",
-                         "make the set again") from error  # fmt: skip
+        loaded = decoded(
+            _text(path).encode(),
+            msgspec.json.Decoder(cls),
+            lambda found: _error(path, found, "a set written by `calib set`", "make the set again"),
+        )
         again = msgspec.structs.replace(loaded, root=str(path.parent / loaded.root))
         if check:
             for _ in again.frames():
@@ -246,6 +249,14 @@ def _pixels_sha256(pixels: Pixels) -> str:
     digest = hashlib.sha256(repr(pixels.shape).encode())
     digest.update(np.ascontiguousarray(pixels).data)
     return digest.hexdigest()
+
+
+def _kind(path: Path) -> Literal["folder", "file", "neither"]:
+    try:
+        return "folder" if path.is_dir() else "file" if path.is_file() else "neither"
+    except OSError as error:  # a path too long, or through a folder that may not be read
+        raise _error(path, error.strerror or str(error), "a folder, a video or a list of images",
+                     "correct the path") from error  # fmt: skip
 
 
 def _text(path: Path) -> str:

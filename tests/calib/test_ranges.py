@@ -44,7 +44,8 @@ def test_a_wrong_scale_in_a_file_is_located():
         Ranges.from_json(data)
 
 
-@pytest.mark.parametrize("data", [b"", b"[]", b"{}", b'{"frames": 1, "tensors": {}, "x": 1}'])
+@pytest.mark.parametrize("data", [b"", b"[]", b"{}", b'{"frames": 1, "tensors": {}, "x": 1}',
+                                  b'{"calibration_sha256": "\xff"}'])  # fmt: skip
 def test_what_is_not_ranges_is_refused(data):
     with pytest.raises(CalibrationError, match="quantize the model again"):
         Ranges.from_json(data)

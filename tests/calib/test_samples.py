@@ -170,6 +170,20 @@ def test_a_truncated_picture_is_not_filled_up_with_grey(tmp_path, suffix):
     assert read_image(path) == "truncated file"
 
 
+def test_a_jpeg_with_fill_bytes_and_bare_markers_is_whole(tmp_path):
+    path = tmp_path / "photo.jpg"
+    write_image(path, 1)
+    plain, data = read_image(path), path.read_bytes()
+    second = 4 + int.from_bytes(data[4:6], "big")  # where the segment after the first begins
+    assert data[second] == 0xFF
+    filled = data[:2] + b"\xff\x01" + data[2:second] + b"\xff" * 3 + data[second:]
+    path.write_bytes(filled)
+    np.testing.assert_array_equal(read_image(path), plain)
+    for kept in (len(data[:2]) + 1, second + 3, len(filled) // 2):
+        path.write_bytes(filled[:kept])
+        assert read_image(path) == "truncated file"
+
+
 def test_a_thumbnails_end_is_not_the_pictures_end(tmp_path):
     path = tmp_path / "photo.jpg"
     cv2.imwrite(str(path), picture(0, (64, 64)))
