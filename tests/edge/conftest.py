@@ -17,7 +17,6 @@ _SPEC.loader.exec_module(make_bundle)
 
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory):
-    pytest.importorskip("onnx", reason="builds a model with onnx")
     folder = tmp_path_factory.mktemp("bundles") / "tiny"
     make_bundle.make_bundle(folder)
     return folder
@@ -30,5 +29,4 @@ def tiny_copy(tiny, tmp_path):
 
 @pytest.fixture
 def maker():
-    pytest.importorskip("onnx", reason="builds a model with onnx")
     return make_bundle

@@ -1,7 +1,8 @@
 """Make a tiny bundle for tests and README sessions: python tests/edge/make_bundle.py FOLDER.
 
 A one-layer SSD over 64 x 48 pixels with random weights: it finds things, none of them true. Its
-costs are made up too, of the size a small detector has.
+costs are made up too, of the size a small detector has. The model lies beside this file, so that no
+test needs onnx; `python tests/edge/make_bundle.py tiny.onnx` writes it.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from edge.bundle import Manifest, Step, TensorSpec, seal
 from edge.heads import SsdAnchors, SsdHead
 
 ANCHORS = SsdAnchors(maps=((3, 4),), cells=(((0.3, 1.0), (0.6, 2.0)),))  # 24 anchors
+MODEL = Path(__file__).parent / "tiny.onnx"
 CLASSES = ("disc", "box")
 KERNEL = Kernel(
     name="head", op="conv", nodes=("logits_conv", "boxes_conv"), macs=40_000_000,
@@ -32,13 +34,13 @@ COSTS = Costs(
 
 
 def tiny_model() -> bytes:
-    """The ONNX file: two 16 x 16 convolutions, reshaped to (1, 24, 3) and (1, 24, 4)."""
+    """The ONNX file: two convolutions with stride 16, reshaped to (1, 24, 3) and (1, 24, 4)."""
     from onnx import TensorProto, checker, helper, numpy_helper
 
     rng = np.random.default_rng(3)
     nodes, weights, outputs = [], [], []
     for name, width in (("logits", 3), ("boxes", 4)):
-        kernel = rng.normal(0, 0.35, (2 * width, 3, 16, 16)).astype(np.float32)
+        kernel = rng.normal(0, 1.4, (2 * width, 3, 4, 4)).astype(np.float32)
         weights.append(numpy_helper.from_array(kernel, f"{name}_w"))
         weights.append(numpy_helper.from_array(np.array([1, 24, width], np.int64), f"{name}_s"))
         nodes += [
@@ -78,10 +80,14 @@ def make_bundle(folder: Path, precision: str = "fp16") -> None:
     if folder.exists():
         shutil.rmtree(str(folder))
     folder.mkdir(parents=True)
-    (folder / "model.onnx").write_bytes(tiny_model())
+    (folder / "model.onnx").write_bytes(MODEL.read_bytes())
     (folder / "costs.json").write_bytes(msgspec.json.encode(COSTS))
     seal(folder, tiny_manifest(precision))
 
 
 if __name__ == "__main__":
-    make_bundle(Path(sys.argv[1]))
+    target = Path(sys.argv[1])
+    if target.suffix == ".onnx":
+        target.write_bytes(tiny_model())
+    else:
+        make_bundle(target)
