@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Optional
 
 import click
 
 from calib.samples import CalibrationSet
-from devices.errors import EXIT_BAD_INPUT, JetpressError
+from devices.command import SETTINGS
 
-__all__ = ["main"]
-
-EXIT_STOPPED = 130  # Ctrl-C, as a shell says it
+__all__ = ["cli"]
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(context_settings=SETTINGS)
 def cli() -> None:
     """Choose the pictures a model is calibrated on, and keep the choice."""
 
@@ -53,22 +50,3 @@ def _describe(pictures: CalibrationSet) -> None:
     click.echo(f"sha256    {pictures.sha256}")
     for refusal in pictures.skipped:
         click.echo(f"skipped   {refusal.count} x {refusal.what}: {refusal.reason}")
-
-
-def main() -> None:
-    """Entry point: errors as one line on standard error and exit code 2; Ctrl-C is 130."""
-    try:
-        sys.exit(cli(prog_name="calib", standalone_mode=False))
-    except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
-    except (click.Abort, KeyboardInterrupt):
-        click.echo("calib: stopped", err=True)
-        sys.exit(EXIT_STOPPED)
-    except JetpressError as error:
-        click.echo(f"calib: {error}", err=True)
-        sys.exit(EXIT_BAD_INPUT)
-
-
-if __name__ == "__main__":
-    main()

@@ -11,18 +11,18 @@ from typing import Any
 
 import click
 
+from devices.command import EXIT_STOPPED, SETTINGS
 from devices.errors import EXIT_BAD_INPUT, JetpressError
 from devices.profile import load_profile
 from edge.flags import FlagError, budget_from_flags, limit_flags
 
 __all__ = ["main"]
 
-EXIT_STOPPED = 130  # Ctrl-C, as a shell says it
 FULL = {errno.ENOSPC, errno.EDQUOT}
 CLOSED = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.command(context_settings=SETTINGS)
 @click.argument("model", required=False)
 @click.option("--model", "named_model", metavar="MODEL", help="The same as MODEL.")
 @click.option("--profile", "profile_name", required=True, metavar="NAME",

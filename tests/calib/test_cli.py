@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from calib.cli import main
+from calib.__main__ import main
 
 cv2 = pytest.importorskip("cv2", reason="reads images with OpenCV")
 
@@ -50,6 +50,30 @@ def test_a_changed_picture_is_exit_code_2(monkeypatch, capsys, folder, tmp_path)
     assert err.startswith("calib: ")
     assert err.count("\n") == 1
     assert calib(monkeypatch, capsys, "show", out, "--no-check")[0] == 0
+
+
+def test_a_list_says_how_it_was_chosen(monkeypatch, capsys, folder, tmp_path):
+    listed = folder / "list.txt"
+    listed.write_text("".join(f"{index}.png\n" for index in range(5)))
+    out = tmp_path / "set.json"
+    code, text, _ = calib(monkeypatch, capsys, "set", listed, "--every", 3, "-o", out)
+    assert (code, "pictures  2 from a list (one in 3)" in text) == (0, True)
+    assert [sample["source"] for sample in json.loads(out.read_text())["samples"]] == [
+        "0.png", "3.png"]  # fmt: skip
+
+
+@pytest.mark.parametrize("source", ["x" * 300, "x" * 300 + ".txt", "x" * 300 + ".mp4"])
+def test_a_name_that_is_too_long_is_exit_code_2(monkeypatch, capsys, tmp_path, source):
+    code, _, err = calib(monkeypatch, capsys, "set", source, "-o", tmp_path / "x.json")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "File name too long" in err
+
+
+@pytest.mark.parametrize("data", [b"\xff", b"[" * 100_000])
+def test_a_set_of_senseless_bytes_is_exit_code_2(monkeypatch, capsys, tmp_path, data):
+    (tmp_path / "set.json").write_bytes(data)
+    code, _, err = calib(monkeypatch, capsys, "show", tmp_path / "set.json")
+    assert (code, err.count("\n"), "set.json: found " in err) == (2, 1, True)
 
 
 def test_an_empty_folder_is_exit_code_2(monkeypatch, capsys, tmp_path):

@@ -9,7 +9,20 @@ ROOT = Path(__file__).parents[2]
 FLOOR = {"devices": 0, "calib": 1, "edge": 2, "compress": 3}
 LOOP = tuple(
     f"edge.{room}."
-    for room in ("sources", "pipeline", "sinks", "slots", "daemon", "telemetry", "web")
+    for room in (
+        "sources",
+        "pipeline",
+        "sinks",
+        "slots",
+        "daemon",
+        "telemetry",
+        "web",
+        "session",
+        "pacing",
+        "clock",
+        "metrics",
+        "summary",
+    )
 )
 WORKSHOP_ONLY = ("torch", "onnx", "nncf", "onnxscript", "compress")
 MODULES = [path for package in FLOOR for path in sorted((ROOT / package).rglob("*.py"))]
