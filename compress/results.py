@@ -12,10 +12,11 @@ from compress.passes import software
 from compress.report import RunFacts, build_report, figures_of, write_reports
 from compress.stages import Judge
 from devices.budget import Measurement, Refusal
+from devices.forecast import forecast
 from devices.profile import Profile
 from devices.report import COLUMNS, Figure, Input, Stage
 from edge.bundle import Bundle
-from edge.gate import Judgement, predict_facts, read_costs
+from edge.gate import Judgement, read_costs
 
 if TYPE_CHECKING:
     from compress.job import Job
@@ -49,7 +50,7 @@ def stage_row(
     accuracy = judge.facts(bundle)
     costs = read_costs(bundle)
     precision = "fp16" if bundle.manifest.precision == "fp32" else bundle.manifest.precision
-    predicted = None if costs is None else predict_facts(costs, profile, precision=precision)
+    predicted = None if costs is None else forecast(costs, profile, precision=precision)
     return Row(
         bundle=bundle,
         accuracy=accuracy,

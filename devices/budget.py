@@ -13,6 +13,8 @@ from typing import Mapping, Optional, Tuple
 
 import msgspec
 
+from devices.tomlfile import wrong
+
 __all__ = ["EXIT_CODES", "LIMITS", "Basis", "Budget", "Check", "Limit", "Measurement", "Outcome",
            "Refusal", "Verdict", "weakest"]  # fmt: skip
 
@@ -141,7 +143,7 @@ class Budget(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         for name in LIMITS:
             bound = getattr(self, name)
             if bound is not None and not (math.isfinite(bound) and bound >= 0):
-                raise ValueError(f"{name} must be a finite number, 0 or more, not {bound}")
+                raise wrong(name, bound, "a finite number, 0 or more")
 
     def override(self, changes: Mapping[str, Optional[float]]) -> Budget:
         """The same budget with the given limits replaced; a `None` change leaves a limit alone."""

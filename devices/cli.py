@@ -4,49 +4,34 @@ from __future__ import annotations
 
 import importlib
 import json
-import sys
 import textwrap
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, Union
+from typing import Callable, Dict, List, Optional, Sequence, Tuple
 
 import click
 import msgspec
 
-from devices.budget import LIMITS, Measurement, Refusal
-from devices.errors import EXIT_BAD_INPUT, JetpressError
-from devices.memory import predict_engine_mb, predict_memory_mb
+from devices.budget import LIMITS, Measurement
+from devices.command import SETTINGS
+from devices.errors import JetpressError
+from devices.forecast import Forecast, forecast
 from devices.profile import PRECISIONS, Profile, load_profile, profile_names, unit_of
-from devices.roofline import Costs, LayerTime, Prediction, predict
+from devices.roofline import Costs, LayerTime
 
-__all__ = ["READERS", "main"]
+__all__ = ["READERS", "cli", "read_costs"]
 
 READERS = {  # reached by name: `devices` is the lowest floor and imports nothing above it
     ".onnx": "edge.cost:costs_from_onnx",
-    ".json": "devices.cli:costs_from_json",  # the costs.json of a bundle
+    ".json": "devices.costs:costs_from_json",  # the costs.json of a bundle
 }
 Row = Sequence[str]
-Outcome = Union["Forecast", Refusal]
 
 
 class InputError(JetpressError):
     """The file is not one that can be priced, or the request does not fit it."""
 
 
-class Forecast(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything predicted of one network on one board."""
-
-    profile: str
-    mode: str
-    precision: str
-    latency_ms: Measurement
-    fps: Measurement
-    engine_mb: Measurement
-    memory_mb: Measurement
-    layers: Tuple[LayerTime, ...]
-    notes: Tuple[str, ...]
-
-
-@click.group()
+@click.group(context_settings=SETTINGS)
 def cli() -> None:
     """Jetson boards as facts: list them, show one, predict a network's latency and memory."""
 
@@ -117,16 +102,15 @@ def predict_command(model: Path, name: Optional[str], every: bool, precision: Op
     """Predict latency, engine size and memory of a network. Nothing runs on a board."""
     names = _chosen(name, every, mode)
     costs = read_costs(model)
-    outcomes = {board: _outcome(costs, load_profile(board), precision, mode) for board in names}
-    only = None if every else outcomes[names[0]]
+    forecasts = [_forecast(costs, load_profile(board), precision, mode) for board in names]
     if as_json:
-        click.echo(_as_json(model, costs, outcomes))
-    elif isinstance(only, Forecast):
-        _show_one(model, costs, only)
+        click.echo(_as_json(model, costs, forecasts))
     elif every:
-        _show_all(model, costs, outcomes)
-    if isinstance(only, Refusal):
-        raise _as_error(model, only)
+        _show_all(model, costs, forecasts)
+    elif forecasts[0].layers:
+        _show_one(model, costs, forecasts[0])
+    if not every and forecasts[0].refusals:
+        raise _as_error(model, forecasts[0])
 
 
 def read_costs(path: Path) -> Costs:
@@ -142,20 +126,6 @@ def read_costs(path: Path) -> Costs:
     module, _, function = target.partition(":")
     reader: Callable[[Path], Costs] = getattr(importlib.import_module(module), function)
     return reader(path)
-
-
-def costs_from_json(path: Path) -> Costs:
-    """Costs stored in a bundle."""
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=Costs)
-    except OSError as problem:
-        raise InputError(
-            str(path), found=str(problem), expected="a costs.json", cure="check the path"
-        ) from problem
-    except msgspec.DecodeError as problem:
-        raise InputError(
-            str(path), found=str(problem), expected="a costs.json", cure="take it from a bundle"
-        ) from problem
 
 
 def _chosen(name: Optional[str], every: bool, mode: Optional[str]) -> Tuple[str, ...]:
@@ -179,98 +149,64 @@ def _chosen(name: Optional[str], every: bool, mode: Optional[str]) -> Tuple[str,
     return (name,)
 
 
-def _outcome(
-    costs: Costs, board: Profile, precision: Optional[str], mode: Optional[str]
-) -> Outcome:
-    has_int8 = any(kernel.int8 for kernel in costs.kernels)
-    wanted = precision or ("int8" if has_int8 else "fp16")
-    refusal = board.refuse("int8" if has_int8 else wanted) or _opset_refusal(costs, board)
-    if refusal is not None:
-        return refusal
-    if wanted == "int8" and not has_int8:
-        return Refusal(
-            what="int8",
-            reason="the file holds no Q/DQ, so TensorRT would build no INT8 kernel from it",
-            instead=f"quantize it first: compress --profile {board.name}",
-        )
-    prediction = predict(costs, board, precision=wanted, mode=mode)
-    return _forecast(costs, board, prediction, precision=wanted, mode=mode)
-
-
-def _opset_refusal(costs: Costs, board: Profile) -> Optional[Refusal]:
-    if costs.opset <= board.opset_max:
-        return None
-    return Refusal(
-        what=f"opset {costs.opset} on {board.name}",
-        reason=f"TensorRT {board.jetpack.tensorrt} of JetPack {board.jetpack.versions} reads ONNX "
-        f"up to opset {board.opset_max}",
-        instead=f"export at opset {board.opset_max}",
-    )
-
-
 def _forecast(
-    costs: Costs, board: Profile, prediction: Prediction, *, precision: str, mode: Optional[str]
+    costs: Costs, board: Profile, precision: Optional[str], mode: Optional[str]
 ) -> Forecast:
-    return Forecast(
-        profile=board.name,
-        mode=board.mode(mode).name,
-        precision=precision,
-        latency_ms=prediction.latency_ms,
-        fps=prediction.fps,
-        engine_mb=predict_engine_mb(costs, board, precision=precision),
-        memory_mb=predict_memory_mb(costs, board, precision=precision),
-        layers=prediction.layers,
-        notes=prediction.notes,
-    )
+    quantized = any(kernel.int8 for kernel in costs.kernels)
+    wanted = precision or ("int8" if quantized else "fp16")
+    return forecast(costs, board, precision=wanted, mode=mode)
 
 
-def _as_error(model: Path, refusal: Refusal) -> InputError:
+def _as_error(model: Path, refused: Forecast) -> InputError:
+    first = refused.refusals[0]
+    reasons = "; ".join(refusal.reason.rstrip(".") for refusal in refused.refusals)
     return InputError(
-        f"{model}: {refusal.what}",
-        found=f"a refusal: {refusal.reason.rstrip('.')}",
-        expected="what the board can build",
-        cure=refusal.instead,
+        f"{model}: {first.what}",
+        found=f"a refusal: {reasons}",
+        expected="what the board can build and hold",
+        cure=first.instead,
     )
 
 
-def _show_one(model: Path, costs: Costs, outcome: Forecast) -> None:
+def _show_one(model: Path, costs: Costs, shown: Forecast) -> None:
     _describe(model, costs)
-    click.echo(f"{outcome.profile}, {outcome.mode}, {outcome.precision}; no board was touched")
+    click.echo(f"{shown.profile}, {shown.mode}, {shown.precision}; no board was touched")
     _heading("")
-    names = {"latency": outcome.latency_ms, "throughput": outcome.fps,
-             "engine file": outcome.engine_mb, "memory": outcome.memory_mb}  # fmt: skip
-    _table([(f"  {name}", *_cells(fact)) for name, fact in names.items()], right=(1,))
+    _table([(f"  {title}", *_cells(fact)) for title, fact in _costing(shown)], right=(1,))
     _heading("where the time goes, predicted")
-    _table(_by_class(outcome.layers), right=(1, 2, 3, 4, 5, 6))
+    _table(_by_class(shown.layers), right=(1, 2, 3, 4, 5, 6))
     _heading("how far to trust it")
-    for note in outcome.notes:
+    for note in shown.notes:
         _wrapped(f"  {note}")
     click.echo("  engine only: no camera, no preparation, no decoding of boxes")
 
 
-def _show_all(model: Path, costs: Costs, outcomes: Dict[str, Outcome]) -> None:
+def _costing(shown: Forecast) -> List[Tuple[str, Measurement]]:
+    """The facts that depend on the board, each with its title."""
+    titles = {"latency_ms": "latency", "fps": "throughput", "engine_mb": "engine file",
+              "memory_mb": "memory"}  # fmt: skip
+    return [(titles[fact.name], fact) for fact in shown.facts if fact.name in titles]
+
+
+def _show_all(model: Path, costs: Costs, forecasts: Sequence[Forecast]) -> None:
     _describe(model, costs)
     rows: List[Row] = [("board", "mode", "", "latency, ms", "", "frames/s", "engine, MB",
                         "memory, MB", "basis")]  # fmt: skip
-    for name, outcome in outcomes.items():
-        if isinstance(outcome, Refusal):
-            continue
-        latency = outcome.latency_ms
-        rows.append(
-            (
-                name, outcome.mode, outcome.precision, f"{latency.value:.2f}", _span(latency),
-                f"{outcome.fps.value:.0f}", f"{outcome.engine_mb.value:.1f}",
-                f"{outcome.memory_mb.value:.0f}", latency.basis.value,
-            )
-        )  # fmt: skip
+    for shown in forecasts:
+        if not shown.refusals:
+            latency, fps, engine, memory = (fact for _, fact in _costing(shown))
+            rows.append((shown.profile, shown.mode, shown.precision, f"{latency.value:.2f}",
+                         _span(latency), f"{fps.value:.0f}", f"{engine.value:.1f}",
+                         f"{memory.value:.0f}", latency.basis.value))  # fmt: skip
     if len(rows) > 1:
         _table(rows, right=(3, 5, 6, 7))
     refused: Dict[Tuple[str, str], List[str]] = {}
-    for name, outcome in outcomes.items():
-        if isinstance(outcome, Refusal):
-            refused.setdefault((outcome.reason, outcome.instead), []).append(name)
+    for shown in forecasts:
+        for refusal in shown.refusals:
+            refused.setdefault((refusal.reason, refusal.instead), []).append(shown.profile)
     for (reason, instead), names in refused.items():
-        _wrapped(f"refused: {', '.join(names)}: {reason} Instead: {instead}.", hang="    ")
+        _wrapped(f"refused: {', '.join(names)}: {reason.rstrip('.')}. Instead: {instead}.",
+                 hang="    ")  # fmt: skip
 
 
 def _describe(model: Path, costs: Costs) -> None:
@@ -323,15 +259,9 @@ def _show_software(board: Profile) -> None:
         _wrapped(f"  {precision}: {said}")
 
 
-def _as_json(model: Path, costs: Costs, outcomes: Dict[str, Outcome]) -> str:
-    predictions: List[Dict[str, Any]] = []  # JSON values
-    for name, outcome in outcomes.items():
-        if isinstance(outcome, Refusal):
-            predictions.append({"profile": name, "refused": msgspec.to_builtins(outcome)})
-        else:
-            predictions.append(msgspec.to_builtins(outcome))
+def _as_json(model: Path, costs: Costs, forecasts: Sequence[Forecast]) -> str:
     summary = {key: value for key, value in msgspec.to_builtins(costs).items() if key != "kernels"}
-    whole = {"model": model.name, "costs": summary, "predictions": predictions}
+    whole = {"model": model.name, "costs": summary, "predictions": msgspec.to_builtins(forecasts)}
     return json.dumps(whole, indent=1)
 
 
@@ -369,16 +299,3 @@ def _table(rows: Sequence[Row], right: Tuple[int, ...] = ()) -> None:
             for i, (cell, width) in enumerate(zip(row, widths))
         )
         click.echo("  ".join(cells).rstrip())
-
-
-def main() -> None:
-    """Entry point: errors as one line on standard error and exit code 2."""
-    try:
-        cli(prog_name="devices")
-    except JetpressError as error:
-        click.echo(f"devices: {error}", err=True)
-        sys.exit(EXIT_BAD_INPUT)
-
-
-if __name__ == "__main__":
-    main()

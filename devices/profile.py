@@ -177,6 +177,11 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         """The default limits, without their reasons."""
         return Budget(**{name: line.value for name, line in self.limits.items()})
 
+    @property
+    def cuda_visible_mb(self) -> float:
+        """Memory the board shows to CUDA, MB of 1e6 bytes; the system takes its part of it."""
+        return self.number("cuda_visible_mib") * 2**20 / 1e6
+
     def mode(self, name: Optional[str] = None) -> PowerMode:
         """The power mode of that name; the default one for None."""
         wanted = self.default_mode if name is None else name
@@ -215,6 +220,22 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             what=f"{precision} on {self.name}",
             reason=f"SM {self.sm}: {why.reason} It would have needed {why.needs}.",
             instead=why.instead,
+        )
+
+    def refuse_opset(self, opset: int) -> Optional[Refusal]:
+        """None when the default JetPack's TensorRT reads that ONNX opset; else why not.
+
+        >>> load_profile("jetson-nano").refuse_opset(13) is None
+        True
+        """
+        line = self.jetpack
+        if line.opset_min <= opset <= line.opset_max:
+            return None
+        return Refusal(
+            what=f"ONNX opset {opset} on {self.name}",
+            reason=f"TensorRT {line.tensorrt} of JetPack {line.versions} reads ONNX opset "
+            f"{line.opset_min} to {line.opset_max}",
+            instead=f"export at opset {line.opset_max}, or compress with --profile {self.name}",
         )
 
 

@@ -15,6 +15,7 @@ import msgspec
 
 from devices.budget import EXIT_CODES, LIMITS, Basis, Check, Measurement, Outcome, Refusal, Verdict
 from devices.errors import JetpressError
+from devices.jsonfile import decoded
 from devices.roofline import LayerTime
 
 __all__ = ["COLUMNS", "FORMAT", "Column", "Figure", "Image", "Input", "Origin", "Report",
@@ -141,11 +142,12 @@ def to_json(report: Report) -> bytes:
 
 def report_from_json(data: bytes, *, where: str = "report.json") -> Report:
     """Read `to_json` back; `ReportError` names the field at fault."""
-    try:
-        report = msgspec.json.decode(data, type=Report)
-    except (msgspec.DecodeError, ValueError) as error:
-        raise ReportError(where, found=str(error), expected=f"a report of format {FORMAT}",
-                          cure="run the command that wrote it again") from error  # fmt: skip
+
+    def fault(found: str) -> ReportError:
+        return ReportError(where, found=found, expected=f"a report of format {FORMAT}",
+                           cure="run the command that wrote it again")  # fmt: skip
+
+    report = decoded(data, msgspec.json.Decoder(Report), fault)
     if report.format != FORMAT:
         raise ReportError(where, found=f"format {report.format}", expected=f"format {FORMAT}",
                           cure="read it with the version that wrote it")  # fmt: skip
@@ -166,11 +168,21 @@ def to_html(report: Report, figures: Tuple[Figure, ...] = ()) -> str:
     return page(report, figures)
 
 
-def checks_text(verdict: Verdict, *, profile: str, refusals: Tuple[Refusal, ...] = ()) -> str:
-    """The checks for a terminal: an aligned table, refusals, the verdict; last line the basis."""
-    from devices.report_text import terminal
+def checks_text(
+    verdict: Verdict,
+    *,
+    profile: str,
+    mode: str = "",
+    refusals: Tuple[Refusal, ...] = (),
+    notes: Tuple[str, ...] = (),
+) -> str:
+    """The checks for a terminal: an aligned table; board, refusals, notes; the verdict; the basis.
 
-    return terminal(verdict, profile, refusals)
+    The basis is always the last line. Text is wrapped at 100 columns.
+    """
+    from devices.report_text import described, terminal
+
+    return terminal(verdict, profile, described(profile, mode, refusals, notes))
 
 
 def verdict_words(outcome: Outcome, checks: Tuple[Check, ...]) -> str:

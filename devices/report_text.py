@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import Iterator, List, Optional, Sequence, Tuple
 
 import msgspec
@@ -22,9 +23,11 @@ from devices.report import (
     verdict_words,
 )
 
-__all__ = ["basis_of", "columns_of", "markdown", "params_words", "short_hash", "terminal"]
+__all__ = ["basis_of", "columns_of", "described", "markdown", "params_words", "short_hash",
+           "terminal"]  # fmt: skip
 
 _SHORT = 12
+_WIDTH = 100
 
 
 def markdown(report: Report) -> str:
@@ -43,16 +46,26 @@ def markdown(report: Report) -> str:
     return "\n".join(line for part in parts for line in part).rstrip() + "\n"
 
 
-def terminal(verdict: Verdict, profile: str, refusals: Sequence[Refusal] = ()) -> str:
-    """One row per check, aligned; then the verdict; the last line is always the basis."""
+def described(
+    profile: str, mode: str, refusals: Sequence[Refusal], notes: Sequence[str]
+) -> List[str]:
+    """Lines for a terminal: the board and mode, what was refused, how far to trust the rest."""
+    lines = [f"board: {profile}, mode {mode}"] if mode else []
+    for item in refusals:
+        lines.append(_wrapped(f"refused: {item.what}: {item.reason}"))
+        lines += [_wrapped(f"  instead: {item.instead}")] if item.instead else []
+    return lines + [_wrapped(f"note: {note}") for note in notes]
+
+
+def terminal(verdict: Verdict, profile: str, between: Sequence[str] = ()) -> str:
+    """One row per check, aligned; lines; then the verdict; the last line is always the basis."""
     head = ("limit", "allowed", "fact", "interval", "basis", "outcome")
     rows = [head, *(_terminal_row(check) for check in verdict.checks)]
     widths = [max(len(row[index]) for row in rows) for index in range(len(head))]
     lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
-    lines += [f"refused: {item.what}: {item.reason}" for item in refusals]
-    lines += [f"  instead: {item.instead}" for item in refusals if item.instead]
     words = verdict_words(verdict.outcome, verdict.checks)
-    lines += [f"{verdict.outcome.value}: {words}", f"basis: {basis_words(verdict.basis, profile)}"]
+    lines += [*between, _wrapped(f"{verdict.outcome.value}: {words}")]
+    lines.append(f"basis: {basis_words(verdict.basis, profile)}")
     return "\n".join(lines)
 
 
@@ -181,6 +194,10 @@ def _lineage_rows(lineage: Sequence[Origin]) -> List[str]:
 def _input_rows(report: Report) -> List[str]:
     rows = [(item.role, item.name, short_hash(item.sha256), item.note) for item in report.inputs]
     return _table(("role", "name", "sha256", "note"), rows) if rows else []
+
+
+def _wrapped(text: str) -> str:
+    return textwrap.fill(text, _WIDTH, subsequent_indent="  ", break_on_hyphens=False)
 
 
 def _cell(text: str) -> str:

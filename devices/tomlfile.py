@@ -16,11 +16,21 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-__all__ = ["read_toml", "wrong"]
+__all__ = ["FieldError", "read_toml", "wrong"]
 
 T = TypeVar("T")
 _ADDRESS = re.compile(r"^(?P<what>.*?)(?: - at `(?P<at>\$.*)`)?$", re.DOTALL)
 _FIELD = re.compile(r"^\((?P<field>\w[\w.\[\]]*)\) (?P<what>.*)$", re.DOTALL)
+
+
+class FieldError(ValueError):
+    """A value that its field does not allow, as a `__post_init__` finds it."""
+
+    def __init__(self, field: str, *, found: str, expected: str) -> None:
+        super().__init__(f"({field}) found {found}; expected {expected}")
+        self.field = field
+        self.found = found
+        self.expected = expected
 
 
 def read_toml(path: Path, kind: Type[T], error: Type[JetpressError]) -> T:
@@ -43,14 +53,13 @@ def read_toml(path: Path, kind: Type[T], error: Type[JetpressError]) -> T:
         raise error(f"{path.name}: {where}", found=found, expected=expected, cure=cure) from problem
 
 
-def wrong(field: str, found: object, expected: str) -> ValueError:
+def wrong(field: str, found: object, expected: str) -> FieldError:
     """The error a `__post_init__` raises about one of its fields, so that its address is kept.
 
-    >>> raise wrong("gpu_mhz", -1, "more than 0")
-    Traceback (most recent call last):
-    ValueError: (gpu_mhz) found -1; expected more than 0
+    >>> str(wrong("gpu_mhz", -1, "more than 0"))
+    '(gpu_mhz) found -1; expected more than 0'
     """
-    return ValueError(f"({field}) found {found}; expected {expected}")
+    return FieldError(field, found=str(found), expected=expected)
 
 
 def _explain(message: str) -> tuple[str, str, str]:
@@ -67,4 +76,5 @@ def _explain(message: str) -> tuple[str, str, str]:
     missing = re.match(r"^Object missing required field `(?P<field>.*)`$", what)
     if missing:
         return f"{at}.{missing['field']}", "nothing", "a value"
-    return at, what, "the fields this table knows"
+    unknown = what.startswith("Object contains unknown field")
+    return at, what, "the fields this table knows" if unknown else "a value that fits there"

@@ -5,7 +5,8 @@
     model.onnx ...   the files                        opened only when every one of them is right
 
 A seal tells an accident or a careless edit from the original. It is no signature: whoever can write
-both files can seal anything.
+both files can seal anything. What is parsed later is read through `Bundle.read`, which compares the
+very bytes it returns.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from typing import Iterator, List, NoReturn, Set, Tuple
 import msgspec
 
 from edge.errors import BundleError
+from edge.external import external_data
 from edge.manifest import FileEntry, Manifest, Step, TensorSpec, manifest_bytes, manifest_from_bytes
 
 __all__ = [
@@ -60,6 +62,16 @@ class Bundle:
             )
         return self.root / name
 
+    def read(self, name: str) -> bytes:
+        """A listed file, read once; BundleError when these bytes are not the sealed ones."""
+        path = self.path(name)
+        sealed = self.manifest.files[name]
+        with _disk_errors(path), path.open("rb") as file:
+            data = file.read(sealed.bytes + 1)
+        size = len(data) if len(data) <= sealed.bytes else path.stat().st_size
+        _compare(name, FileEntry(bytes=size, sha256=hashlib.sha256(data).hexdigest()), sealed)
+        return data
+
     def __contains__(self, name: str) -> bool:
         return name in self.manifest.files
 
@@ -69,12 +81,14 @@ def seal(folder: Path, manifest: Manifest) -> Bundle:
 
     The old seal, if any, is removed first and the new one written last, so a folder that was being
     sealed when the power went is refused, never half right. The same files and manifest give the
-    same bytes. Raises BundleError for links, odd files, bad names, a full disk.
+    same bytes. Raises BundleError for links, odd files, bad names, a model with weights in another
+    file, a full disk.
     """
     with _disk_errors(folder):
         for name in (MANIFEST, SEAL):
             _remove(_partial(folder / name))
         names = [name for name in _walk(folder) if name not in (MANIFEST, SEAL)]
+        _check_whole(folder, names)
         files = {name: _entry(folder / name) for name in names}
         data = manifest_bytes(msgspec.structs.replace(manifest, files=files))
         digest = hashlib.sha256(data).hexdigest()
@@ -89,10 +103,10 @@ def open_bundle(path: Path) -> Bundle:
 
     Raises BundleError for a missing, changed, unlisted or linked file, wherever it is.
     """
-    if not path.is_dir():
-        _refuse(path, "no folder" if not path.exists() else "a file", "a bundle's folder",
-                "give the folder that holds manifest.json")  # fmt: skip
     with _disk_errors(path):
+        if not path.is_dir():
+            _refuse(path, "no folder" if not path.exists() else "a file", "a bundle's folder",
+                    "give the folder that holds manifest.json")  # fmt: skip
         present = set(_walk(path))
         data, digest = _sealed_manifest(path, present)
         manifest = manifest_from_bytes(data, str(path / MANIFEST))
@@ -132,11 +146,26 @@ def _check_names(manifest: Manifest, present: Set[str]) -> None:
 
 def _check_entry(root: Path, name: str, sealed: FileEntry) -> None:
     size = (root / name).stat().st_size
-    if size != sealed.bytes:
-        _refuse(name, f"{size} bytes", f"{sealed.bytes} as sealed", AGAIN)
-    digest = _entry(root / name).sha256
-    if digest != sealed.sha256:
-        _refuse(name, f"sha256 {_short(digest)}", f"{_short(sealed.sha256)} as sealed", AGAIN)
+    if size != sealed.bytes:  # before a file of any size is read
+        _compare(name, FileEntry(bytes=size, sha256=""), sealed)
+    _compare(name, _entry(root / name), sealed)
+
+
+def _compare(name: str, found: FileEntry, sealed: FileEntry) -> None:
+    if found.bytes != sealed.bytes:
+        _refuse(name, f"{found.bytes} bytes", f"{sealed.bytes} as sealed", AGAIN)
+    if found.sha256 != sealed.sha256:
+        _refuse(name, f"sha256 {_short(found.sha256)}", f"{_short(sealed.sha256)} as sealed", AGAIN)
+
+
+def _check_whole(folder: Path, names: List[str]) -> None:
+    """A bundle is read file by file as bytes, so a model keeps its weights in its own file."""
+    for name in names:
+        if name.endswith(".onnx"):
+            places = external_data((folder / name).read_bytes())
+            if places:
+                _refuse(name, "weights in " + ", ".join(map(repr, places)), "weights in the model",
+                        "load it with onnx.load and save it as one file")  # fmt: skip
 
 
 def _walk(root: Path) -> List[str]:
@@ -217,7 +246,7 @@ def _disk_errors(where: Path) -> Iterator[None]:
             str(error.filename or where),
             found=error.strerror or str(error),
             expected="a folder that can be read and written",
-            cure="make room or fix the permissions, then run it again",
+            cure="make room, correct the path or its permissions, then run it again",
         ) from error
 
 

@@ -8,7 +8,8 @@ from typing import Any, Optional
 
 import click
 
-from devices.errors import EXIT_BAD_INPUT, JetpressError
+from devices.command import EXIT_STOPPED, SETTINGS
+from devices.errors import JetpressError
 from devices.profile import load_profile
 from devices.report import to_json
 from edge.bundle import open_bundle
@@ -20,13 +21,12 @@ from edge.sinks import SINKS
 from edge.sources import SOURCES
 from edge.summary import summary
 
-__all__ = ["main"]
+__all__ = ["cli"]
 
-EXIT_STOPPED = 130  # Ctrl-C, as a shell says it
 BUNDLE = click.Path(path_type=Path)
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(context_settings=SETTINGS)
 def cli() -> None:
     """Run a sealed bundle behind a camera loop, or judge it for a board."""
 
@@ -55,14 +55,19 @@ def run(bundle: Path, **flags: Any) -> None:  # noqa: ANN401  # click's values
     """Run BUNDLE on every frame of a source, at the pace the board would have."""
     as_json = flags.pop("as_json")
     options = SessionOptions(**flags)
-    stopped = False
+    stopped, failure = False, None
     with Session(open_bundle(bundle), options) as session:
         try:
             session.run()
         except KeyboardInterrupt:
             stopped = True
+        except JetpressError as error:
+            failure = error
     report = session.report()
-    click.echo(session.report_json() if as_json else summary(report, session.banner))
+    if failure is None or report.frames_in:
+        click.echo(session.report_json() if as_json else summary(report, session.banner))
+    if failure is not None:
+        raise failure
     if stopped:
         click.echo("edge: stopped; what was written is whole", err=True)
         sys.exit(EXIT_STOPPED)
@@ -107,22 +112,3 @@ def verify(bundle: Path) -> None:
     click.echo(f"lineage    {' -> '.join(step.name for step in manifest.lineage) or 'none'}")
     click.echo(f"files      {len(manifest.files)}, {size_mb:.2f} MB, every byte as sealed")
     click.echo(f"sha256     {opened.sha256}")
-
-
-def main() -> None:
-    """Entry point: errors as one line on standard error and exit code 2; Ctrl-C is 130."""
-    try:
-        sys.exit(cli(prog_name="edge", standalone_mode=False))
-    except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
-    except (click.Abort, KeyboardInterrupt):
-        click.echo("edge: stopped", err=True)
-        sys.exit(EXIT_STOPPED)
-    except JetpressError as error:
-        click.echo(f"edge: {error}", err=True)
-        sys.exit(EXIT_BAD_INPUT)
-
-
-if __name__ == "__main__":
-    main()

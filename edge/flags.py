@@ -9,7 +9,7 @@ import click
 
 from devices.budget import LIMITS, Budget
 from devices.profile import Profile
-from devices.tomlfile import read_toml
+from devices.tomlfile import FieldError, read_toml
 from edge.errors import EdgeError
 
 __all__ = ["FlagError", "budget_from_flags", "limit_flags"]
@@ -52,6 +52,6 @@ def budget_from_flags(profile: Profile, flags: Dict[str, Any]) -> Budget:
     limits: Dict[str, Optional[float]] = {name: flags.get(name) for name in LIMITS}
     try:
         return budget.override(limits)
-    except ValueError as error:
-        raise FlagError("limits", found=str(error), expected="numbers of 0 or more",
-                        cure="correct the flag") from error  # fmt: skip
+    except FieldError as error:
+        raise FlagError("--" + error.field.replace("_", "-"), found=error.found,
+                        expected=error.expected, cure="correct the flag") from error  # fmt: skip

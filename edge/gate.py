@@ -2,38 +2,40 @@
 
 A bundle is judged from what it carries: `costs.json` (operations and bytes of its fused kernels)
 and `reports/accuracy.json` (accuracy facts written when it was sealed). Nothing is run. What the
-board cannot honour at all (a precision, an opset) fails by refusal; a fact that is missing makes
-its limit inconclusive.
+board cannot honour at all (a precision, an opset, a batch the loop does not feed, more memory than
+it has) fails by refusal; a fact that is missing makes its limit inconclusive.
 
-GateError   a fact file inside the bundle that cannot be read
+GateError   a fact file inside the bundle that cannot be read, or facts that do not belong in it
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Dict, List, Optional, Tuple, TypeVar
+from typing import Dict, List, Optional, Tuple
 
 import msgspec
 
 from devices.budget import Basis, Budget, Measurement, Outcome, Refusal, Verdict
-from devices.memory import predict_engine_mb, predict_memory_mb
+from devices.costs import costs_from_bytes
+from devices.forecast import Forecast, forecast
+from devices.jsonfile import Fault, decoded
 from devices.profile import Profile
-from devices.report import Input, Origin, Report, Stage, checks_text
-from devices.roofline import Costs, LayerTime, predict
+from devices.report import COLUMNS, Input, Origin, Report, Stage, checks_text
+from devices.roofline import Costs, LayerTime
 from edge.bundle import Bundle
 from edge.errors import EdgeError
-from edge.manifest import Step
+from edge.manifest import Manifest, Step
 
-__all__ = ["ACCURACY_FILE", "COSTS_FILE", "GateError", "Judgement", "Predicted", "gate_report",
-           "judge_bundle", "origins", "predict_facts", "read_accuracy", "read_costs",
-           "render_checks", "write_accuracy"]  # fmt: skip
+__all__ = ["ACCURACY_FILE", "COSTS_FILE", "GateError", "Judgement", "gate_report", "judge_bundle",
+           "origins", "read_accuracy", "read_costs", "render_checks", "write_accuracy"]  # fmt: skip
 
 ACCURACY_FILE = "reports/accuracy.json"
 COSTS_FILE = "costs.json"
-_DROP = "accuracy_drop_pt"
-_Facts = TypeVar("_Facts")
-_COSTS = msgspec.json.Decoder(Costs)
-_ACCURACY = msgspec.json.Decoder(Tuple[Measurement, ...])
+_ACCURACY_UNIT = "points"
+_ACCURACY_NAMES = tuple(name for name, column in COLUMNS.items() if column.unit == _ACCURACY_UNIT)
+_ACCURACY: msgspec.json.Decoder[Tuple[Measurement, ...]] = msgspec.json.Decoder(
+    Tuple[Measurement, ...]
+)
 
 
 class GateError(EdgeError):
@@ -56,69 +58,36 @@ class Judgement(msgspec.Struct, frozen=True, kw_only=True):
     notes: Tuple[str, ...] = ()
 
 
-class Predicted(msgspec.Struct, frozen=True, kw_only=True):
-    """What a model would cost on a board; only counts, and a refusal, where it may not run."""
-
-    facts: Tuple[Measurement, ...]
-    layers: Tuple[LayerTime, ...] = ()
-    notes: Tuple[str, ...] = ()
-    refusals: Tuple[Refusal, ...] = ()
-
-
 def judge_bundle(
-    bundle: Bundle,
-    profile: Profile,
-    *,
-    budget: Budget,
-    accuracy_drop: Optional[Measurement] = None,
-    mode: Optional[str] = None,
+    bundle: Bundle, profile: Profile, *, budget: Budget, mode: Optional[str] = None
 ) -> Judgement:
     """Compare every limit of `budget` with what the bundle would cost on the board.
 
-    `accuracy_drop` (points) replaces the one stored in the bundle. Nothing is run.
+    Memory is held to what the board has, however much the budget allows. Nothing is run.
     """
-    accuracy = read_accuracy(bundle.root)
-    if accuracy_drop is not None:
-        accuracy = (*(fact for fact in accuracy if fact.name != _DROP), accuracy_drop)
-    predicted = _predicted(bundle, profile, mode)
-    refusals = (*predicted.refusals, *_opset_refusals(bundle, profile))
-    facts = {fact.name: fact for fact in (*predicted.facts, *accuracy)}
-    verdict = budget.judge(facts)
+    accuracy = read_accuracy(bundle)
+    predicted = _forecast(bundle, profile, mode)
+    opset = profile.refuse_opset(bundle.manifest.opset)
+    refusals = tuple(dict.fromkeys((*predicted.refusals, *([opset] if opset else []))))
+    facts = {
+        fact.name: fact
+        for fact in (*predicted.facts, *(_as_here(fact, bundle, profile) for fact in accuracy))
+    }
+    verdict = _within(budget, profile).judge(facts)
     if refusals:
         verdict = msgspec.structs.replace(verdict, outcome=Outcome.FAIL)
     return Judgement(
         profile=profile.name,
-        mode=profile.mode(mode).name,
+        mode=predicted.mode,
         verdict=verdict,
         facts=facts,
         layers=predicted.layers,
         refusals=refusals,
-        notes=(*predicted.notes, *_stranger_notes(bundle, profile, accuracy)),
-    )
-
-
-def predict_facts(
-    costs: Costs, profile: Profile, *, precision: str, mode: Optional[str] = None
-) -> Predicted:
-    """Counts, latency, throughput, engine and memory of a model at a precision on a board."""
-    counts = (
-        _count("params", costs.params, "parameters"),
-        _count("macs", costs.macs, "MAC"),
-    )
-    refusal = profile.refuse(precision)
-    if refusal is not None:
-        return Predicted(facts=counts, refusals=(refusal,))
-    prediction = predict(costs, profile, precision=precision, mode=mode)
-    return Predicted(
-        facts=(
-            *counts,
-            prediction.latency_ms,
-            prediction.fps,
-            predict_engine_mb(costs, profile, precision=precision),
-            predict_memory_mb(costs, profile, precision=precision),
+        notes=(
+            *predicted.notes,
+            *_memory_notes(budget, profile),
+            *_stranger_notes(bundle, profile, accuracy),
         ),
-        layers=prediction.layers,
-        notes=prediction.notes,
     )
 
 
@@ -162,64 +131,116 @@ def origins(steps: Tuple[Step, ...], sealed_sha256: str) -> Tuple[Origin, ...]:
 
 
 def render_checks(judgement: Judgement) -> str:
-    """The judgement for a terminal: checks, refusals, verdict; the last line is the basis."""
-    return checks_text(judgement.verdict, profile=judgement.profile, refusals=judgement.refusals)
+    """The judgement for a terminal: checks, board, refusals, notes, verdict; then the basis."""
+    return checks_text(
+        judgement.verdict,
+        profile=judgement.profile,
+        mode=judgement.mode,
+        refusals=judgement.refusals,
+        notes=judgement.notes,
+    )
 
 
 def read_costs(bundle: Bundle) -> Optional[Costs]:
     """The costs stored when the bundle was sealed; None when it carries none."""
-    if COSTS_FILE not in bundle.manifest.files:
+    if COSTS_FILE not in bundle:
         return None
-    return _decode(bundle.path(COSTS_FILE), _COSTS)
+    return costs_from_bytes(bundle.read(COSTS_FILE), _fault(bundle.root / COSTS_FILE))
 
 
-def read_accuracy(folder: Path) -> Tuple[Measurement, ...]:
-    """The accuracy facts stored in a bundle's folder; empty when there are none."""
-    path = folder / ACCURACY_FILE
-    return _decode(path, _ACCURACY) if path.is_file() else ()
+def read_accuracy(bundle: Bundle) -> Tuple[Measurement, ...]:
+    """The accuracy facts stored when the bundle was sealed; empty when it carries none."""
+    if ACCURACY_FILE not in bundle:
+        return ()
+    fault = _fault(bundle.root / ACCURACY_FILE)
+    facts = decoded(bundle.read(ACCURACY_FILE), _ACCURACY, fault)
+    _check_accuracy(facts, fault)
+    return facts
 
 
 def write_accuracy(folder: Path, measurements: Tuple[Measurement, ...]) -> Path:
     """Store accuracy facts in a folder that is about to be sealed; sorted by name."""
     path = folder / ACCURACY_FILE
+    _check_accuracy(measurements, _fault(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     ordered = sorted(measurements, key=lambda fact: fact.name)
     path.write_bytes(msgspec.json.format(msgspec.json.encode(ordered), indent=2) + b"\n")
     return path
 
 
-def _decode(path: Path, decoder: msgspec.json.Decoder[_Facts]) -> _Facts:
-    try:
-        return decoder.decode(path.read_bytes())
-    except (OSError, msgspec.DecodeError, ValueError) as error:
-        raise GateError(str(path), found=str(error), expected="the facts written at sealing",
-                        cure="compress the model again") from error  # fmt: skip
+def _fault(path: Path) -> Fault:
+    def fault(found: str) -> GateError:
+        return GateError(str(path), found=found, expected="the facts written at sealing",
+                         cure="compress the model again")  # fmt: skip
+
+    return fault
 
 
-def _predicted(bundle: Bundle, profile: Profile, mode: Optional[str]) -> Predicted:
-    costs = read_costs(bundle)
-    precision = bundle.manifest.precision
-    if costs is not None:
-        return predict_facts(costs, profile, precision=precision, mode=mode)
-    refusal = profile.refuse(precision)
-    return Predicted(
-        facts=(),
-        notes=(f"The bundle carries no {COSTS_FILE}: nothing can be predicted from it.",),
-        refusals=() if refusal is None else (refusal,),
+def _check_accuracy(facts: Tuple[Measurement, ...], fault: Fault) -> None:
+    """Accuracy and nothing else, so that no file can stand in for a prediction."""
+    for fact in facts:
+        if fact.name not in _ACCURACY_NAMES:
+            raise fault(f"{fact.name!r}, which is none of {', '.join(_ACCURACY_NAMES)}")
+        if fact.unit != _ACCURACY_UNIT:
+            raise fault(f"{fact.name} in {fact.unit!r}, not in {_ACCURACY_UNIT}")
+    if len({fact.name for fact in facts}) < len(facts):
+        raise fault("a fact that is there twice")
+
+
+def _as_here(fact: Measurement, bundle: Bundle, profile: Profile) -> Measurement:
+    """An accuracy measured on another board is, for this one, what a host in its place says."""
+    home = bundle.manifest.profile
+    if fact.basis is not Basis.MEASURED or home == profile.name:
+        return fact
+    source = f"{fact.source}; measured on {home or 'an unnamed board'}"
+    return msgspec.structs.replace(fact, basis=Basis.EMULATED, source=source)
+
+
+def _forecast(bundle: Bundle, profile: Profile, mode: Optional[str]) -> Forecast:
+    precision, costs = bundle.manifest.precision, read_costs(bundle)
+    bare = Forecast(profile=profile.name, mode=profile.mode(mode).name, precision=precision,
+                    facts=())  # fmt: skip
+    if costs is None:
+        refusal = profile.refuse(precision)
+        return msgspec.structs.replace(
+            bare,
+            notes=(f"The bundle carries no {COSTS_FILE}: nothing can be predicted from it.",),
+            refusals=() if refusal is None else (refusal,),
+        )
+    batch = _batch_refusal(costs, bundle.manifest)
+    if batch is not None:
+        return msgspec.structs.replace(bare, refusals=(batch,))
+    return forecast(costs, profile, precision=precision, mode=mode)
+
+
+def _batch_refusal(costs: Costs, manifest: Manifest) -> Optional[Refusal]:
+    stated = [spec.shape[0] for spec in manifest.inputs[:1] if spec.shape]
+    others = [batch for batch in (costs.batch, *stated) if batch != 1]
+    if not others:
+        return None
+    return Refusal(
+        what=f"batch {others[0]}",
+        reason="the loop feeds one frame at a time, and every limit is for batch 1",
+        instead="export the model at batch 1",
     )
 
 
-def _opset_refusals(bundle: Bundle, profile: Profile) -> Tuple[Refusal, ...]:
-    opset = bundle.manifest.opset
-    if opset <= profile.opset_max:
-        return ()
-    return (
-        Refusal(
-            what=f"ONNX opset {opset} on {profile.name}",
-            reason=f"the parser of its default JetPack reads opset {profile.opset_max} at most",
-            instead=f"compress the model with --profile {profile.name}",
-        ),
-    )
+def _within(budget: Budget, profile: Profile) -> Budget:
+    """The budget, with no more memory than the board shows to CUDA."""
+    allowed_mb = budget.memory_mb_max
+    if allowed_mb is not None and allowed_mb <= profile.cuda_visible_mb:
+        return budget
+    return budget.override({"memory_mb_max": profile.cuda_visible_mb})
+
+
+def _memory_notes(budget: Budget, profile: Profile) -> List[str]:
+    allowed_mb = budget.memory_mb_max
+    if allowed_mb is None or allowed_mb <= profile.cuda_visible_mb:
+        return []
+    return [
+        f"memory_mb_max of {allowed_mb:g} MB is more than the {profile.cuda_visible_mb:.0f} MB "
+        f"that {profile.name} shows to CUDA: held to that."
+    ]
 
 
 def _stranger_notes(
@@ -230,12 +251,7 @@ def _stranger_notes(
         return []
     notes = [f"The bundle was compressed for {home} and is judged here for {profile.name}."]
     if accuracy:
-        notes.append(
-            f"Its accuracy was {accuracy[0].basis.value} for {home}; the file is the same."
-        )
+        basis = accuracy[0].basis
+        worth = "it counts as emulated here" if basis is Basis.MEASURED else "the file is the same"
+        notes.append(f"Its accuracy was {basis.value} for {home}; {worth}.")
     return notes
-
-
-def _count(name: str, value: int, unit: str) -> Measurement:
-    return Measurement.exact(name, float(value), unit, basis=Basis.PREDICTED,
-                             source="counted in the ONNX graph")  # fmt: skip

@@ -9,6 +9,7 @@ import msgspec
 
 from calib.preprocess import Preprocess
 from devices.budget import Refusal
+from devices.jsonfile import decoded
 from edge.errors import BundleError
 from edge.heads import Head
 
@@ -76,6 +77,9 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             raise ValueError(f"precision {self.precision!r} is not one of {', '.join(PRECISIONS)}")
 
 
+_DECODER = msgspec.json.Decoder(Manifest)
+
+
 def class_name(classes: Tuple[str, ...], class_id: int) -> str:
     """The class's name, or `class 7` where it has none.
 
@@ -93,12 +97,13 @@ def manifest_bytes(manifest: Manifest) -> bytes:
 
 def manifest_from_bytes(data: bytes, where: str) -> Manifest:
     """The manifest that was written; BundleError names the field that does not fit."""
-    try:
-        return msgspec.json.decode(data, type=Manifest)
-    except msgspec.DecodeError as error:
-        raise BundleError(
+
+    def fault(found: str) -> BundleError:
+        return BundleError(
             where,
-            found=str(error),
+            found=found,
             expected=f"a manifest of format {FORMAT}",
             cure="seal the bundle with this version of jetpress, or run the version that sealed it",
-        ) from error
+        )
+
+    return decoded(data, _DECODER, fault)

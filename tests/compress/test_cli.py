@@ -134,7 +134,7 @@ def test_without_frames_int8_is_refused_and_accuracy_is_unknown(compress):
         (["tests.compress.user_nets:without_size", "--profile", "jetson-nano"], ["--size"]),
         ([SMALL, "--profile", "jetson-nano", "--size", "32"], ["--size", "HEIGHTxWIDTH"]),
         ([SMALL, "--profile", "jetson-nano", "--prune", "x"], ["--prune", "0.5"]),
-        ([SMALL, "--profile", "jetson-nano", "--fps-min", "-1"], ["fps_min", "0 or more"]),
+        ([SMALL, "--profile", "jetson-nano", "--fps-min", "-1"], ["--fps-min", "0 or more"]),
         ([SMALL, "--profile", "jetson-nano", "--mode", "99W"], ["99W"]),
         ([SMALL, "--profile", "jetson-nano", "--labels", "x.json"], ["--data"]),
         ([SMALL, "--profile", "jetson-nano", "--data", "no-such-folder"], ["no-such-folder"]),

@@ -1,13 +1,15 @@
 """`devices` prints aligned facts, marks predictions as predictions, and fails with one message."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from devices.cli import READERS, main, read_costs
+from devices.__main__ import main
+from devices.cli import READERS, read_costs
 from devices.profile import profile_names
 
 HERE = Path(__file__).parent
@@ -88,7 +90,13 @@ def test_an_opset_the_board_cannot_read_is_refused(devices, tmp_path):
     path.write_text(json.dumps(stored))
     code, _, err = devices("predict", str(path), "--profile", "jetson-nano")
     assert code == 2
-    assert "reads ONNX up to opset 13" in err
+    assert "reads ONNX opset 7 to 13" in err
+    stored["opset"] = 8
+    path.write_text(json.dumps(stored))
+    code, _, err = devices("predict", str(path), "--profile", "jetson-orin-nano")
+    assert (code, "reads ONNX opset 9 to 20" in err) == (2, True)
+    stored["opset"] = 18
+    path.write_text(json.dumps(stored))
     assert devices("predict", str(path), "--profile", "jetson-orin-nano")[0] == 0
 
 
@@ -99,11 +107,45 @@ def test_json_holds_measurements_layers_and_refusals(devices):
     assert said["costs"]["params"] == 3487816
     by_board = {entry["profile"]: entry for entry in said["predictions"]}
     assert set(by_board) == set(profile_names())
-    assert "no fast INT8" in by_board["jetson-tx2"]["refused"]["reason"]
+    assert "no fast INT8" in by_board["jetson-tx2"]["refusals"][0]["reason"]
     orin = by_board["jetson-orin-nano"]
-    assert orin["latency_ms"]["basis"] == "predicted"
-    assert orin["latency_ms"]["unit"] == "ms"
-    assert len(orin["layers"]) == 54
+    facts = {fact["name"]: fact for fact in orin["facts"]}
+    assert set(facts) == {"params", "macs", "latency_ms", "fps", "engine_mb", "memory_mb"}
+    assert facts["latency_ms"]["basis"] == "predicted"
+    assert facts["latency_ms"]["unit"] == "ms"
+    assert (len(orin["layers"]), orin["refusals"]) == (54, [])
+
+
+def test_a_network_larger_than_the_board_is_shown_and_refused(devices, tmp_path):
+    stored = json.loads(Path(NET).read_text())
+    stored["peak_live_elems"] = 4_000_000_000
+    path = tmp_path / "net.json"
+    path.write_text(json.dumps(stored))
+    code, out, err = devices("predict", str(path), "--profile", "jetson-nano")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "CUDA is shown 4148 MB there" in err
+    assert re.search(r"memory +\d+ +MB", out)
+    code, out, _ = devices("predict", str(path), "--all")
+    assert code == 0
+    rows = [line.split()[0] for line in out.splitlines() if line.endswith("predicted")]
+    assert "jetson-agx-orin" in rows
+    assert "jetson-nano" not in rows
+    assert "refused: jetson-nano: the process needs that at least (predicted)" in out
+
+
+def test_a_network_that_may_not_fit_is_said_in_the_text(devices, tmp_path):
+    stored = json.loads(Path(NET).read_text())
+    stored["peak_live_elems"] = 1_600_000_000
+    path = tmp_path / "net.json"
+    path.write_text(json.dumps(stored))
+    code, out, _ = devices("predict", str(path), "--profile", "jetson-nano")
+    assert (code, "it may not fit: memory of " in out) == (0, True)
+
+
+def test_q_dq_built_in_another_precision_is_refused(devices):
+    code, _, err = devices("predict", NET_INT8, "--profile", "jetson-orin-nano",
+                           "--precision", "fp16")  # fmt: skip
+    assert (code, "54 of its kernels come through Q/DQ" in err) == (2, True)
 
 
 @pytest.mark.parametrize(
@@ -127,12 +169,33 @@ def test_bad_input_is_one_message_and_exit_2(devices, arguments, message):
     assert message in err
 
 
-def test_a_damaged_costs_file_is_refused(devices, tmp_path):
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda net: net.update(kernels=[1]), "$.kernels[0]"),
+        (lambda net: net.update(params=-1), "-1 at `$.params`, not 0 to 1e+15"),
+        (lambda net: net.update(batch=0), "0 at `$.batch`, not 1 to"),
+        (lambda net: net["kernels"][3].update(out_hw=[7, -7]), "-7 at `$.kernels[3].out_hw`"),
+        (lambda net: net["kernels"][3].update(macs=10**400), "costs.json: found"),
+        (lambda net: net["kernels"][0].update(op="conv3d"), "'conv3d' at `$.kernels[0].op`"),
+    ],
+)
+def test_costs_that_no_network_has_are_refused(devices, tmp_path, change, words):
+    net = json.loads(Path(NET).read_text())
+    change(net)
     path = tmp_path / "costs.json"
-    path.write_text('{"kernels": [1]}')
+    path.write_text(json.dumps(net))
+    code, out, err = devices("predict", str(path), "--all")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert words in err
+
+
+@pytest.mark.parametrize("data", [b"\xff", b'{"kernels": "\xff"}', b'{"x": ' + b"[" * 100_000])
+def test_senseless_bytes_are_refused(devices, tmp_path, data):
+    path = tmp_path / "costs.json"
+    path.write_bytes(data)
     code, _, err = devices("predict", str(path), "--all")
-    assert code == 2
-    assert "$.kernels[0]" in err
+    assert (code, err.count("\n"), "costs.json: found " in err) == (2, 1, True)
 
 
 def test_readers_are_strings_that_resolve():

@@ -60,6 +60,25 @@ def test_a_sealed_bundle_opens_as_it_was_sealed(tmp_path):
         opened.path("x")
 
 
+def test_what_is_read_is_what_was_sealed(tmp_path):
+    make(tmp_path)
+    opened = open_bundle(tmp_path)
+    for name, data in FILES.items():
+        assert opened.read(name) == data
+    (tmp_path / "costs.json").write_bytes(b"[]")
+    (tmp_path / "model.onnx").write_bytes(FILES["model.onnx"] + b"more")
+    (tmp_path / "workshop/weights.npz").unlink()
+    (tmp_path / "later.json").write_bytes(b"{}")
+    for name, words in (
+        ("costs.json", "costs.json: found sha256 .*as sealed"),
+        ("model.onnx", "model.onnx: found 67 bytes; expected 63 as sealed"),
+        ("workshop/weights.npz", "weights.npz: found No such file"),
+        ("later.json", "later.json: found no such file in the manifest"),
+    ):
+        with pytest.raises(BundleError, match=words):
+            opened.read(name)
+
+
 def test_the_same_files_seal_to_the_same_bytes(tmp_path):
     first = make(tmp_path / "a")
     second = make(tmp_path / "b", dict(reversed(list(FILES.items()))))

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from devices.budget import Basis, Measurement
+from edge.__main__ import main
 from edge.bundle import seal
-from edge.cli import main
 from edge.gate import write_accuracy
 
 pytest.importorskip("onnxruntime", reason="runs the emulated engine")
@@ -155,7 +155,7 @@ def test_the_gate_prints_json(edge, tiny):
 
 def test_impossible_limits_are_exit_code_2(edge, tiny, tmp_path):
     code, _, err = edge("gate", tiny, "--for", "jetson-nano", "--fps-min", -1)
-    assert (code, "fps_min must be a finite number" in err) == (2, True)
+    assert (code, "--fps-min: found -1.0; expected a finite number" in err) == (2, True)
     (tmp_path / "b.toml").write_text("fps_mim = 3\n")
     code, _, err = edge("gate", tiny, "--for", "jetson-nano", "--budget", tmp_path / "b.toml")
     assert (code, "fps_mim" in err) == (2, True)
@@ -163,7 +163,7 @@ def test_impossible_limits_are_exit_code_2(edge, tiny, tmp_path):
 
 def test_ctrl_c_keeps_what_was_written(tiny, tmp_path):
     out = tmp_path / "o.jsonl"
-    command = [sys.executable, "-m", "edge.cli", "run", str(tiny), "--realtime",
+    command = [sys.executable, "-m", "edge", "run", str(tiny), "--realtime",
                "--source", "synthetic://?frames=100000&fps=50&width=64&height=48",
                "--sink", f"jsonl:{out}", "--sink", f"video:{tmp_path}/o.mp4"]  # fmt: skip
     root = Path(__file__).parents[2]

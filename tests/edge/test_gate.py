@@ -10,13 +10,12 @@ from devices.budget import Basis, Budget, Measurement, Outcome
 from devices.profile import load_profile
 from devices.report import to_json, to_markdown
 from devices.roofline import Costs, Kernel
-from edge.bundle import seal
+from edge.bundle import BundleError, seal
 from edge.gate import (
     GateError,
     gate_report,
     judge_bundle,
     origins,
-    predict_facts,
     read_accuracy,
     render_checks,
     write_accuracy,
@@ -48,7 +47,10 @@ def bundle_at(folder, *, costs=COSTS, accuracy=(), **changes):
     if costs is not None:
         data = costs if isinstance(costs, bytes) else msgspec.json.encode(costs)
         (folder / "costs.json").write_bytes(data)
-    if accuracy:
+    if isinstance(accuracy, bytes):
+        (folder / "reports").mkdir()
+        (folder / "reports/accuracy.json").write_bytes(accuracy)
+    elif accuracy:
         write_accuracy(folder, accuracy)
     fields = {
         "name": "tiny", "task": "raw", "precision": "fp16", "profile": "jetson-nano",
@@ -90,7 +92,7 @@ def test_a_missing_fact_is_inconclusive_and_says_which(tmp_path):
     judged = judge_bundle(bundle, NANO, budget=Budget(fps_min=1.0, accuracy_drop_max=1.0))
     assert judged.verdict.exit_code == 4
     assert [check.reason for check in judged.verdict.checks] == [
-        "fps is not known", "accuracy_drop_pt is not known"]  # fmt: skip
+        "fps is not known", "memory_mb is not known", "accuracy_drop_pt is not known"]  # fmt: skip
     assert "costs.json" in judged.notes[0]
 
 
@@ -108,16 +110,132 @@ def test_an_opset_the_parser_cannot_read_fails(tmp_path):
     bundle = bundle_at(tmp_path / "b", opset=NANO.opset_max + 4)
     judged = judge_bundle(bundle, NANO, budget=Budget())
     assert judged.verdict.exit_code == 3
-    assert f"opset {NANO.opset_max} at most" in judged.refusals[0].reason
+    assert f"opset 7 to {NANO.opset_max}" in judged.refusals[0].reason
 
 
-def test_the_given_accuracy_replaces_the_stored_one(tmp_path):
-    bundle = bundle_at(tmp_path / "b", accuracy=(drop(0.3),))
+@pytest.mark.parametrize("opset", [6, 14])
+def test_the_opset_of_the_costs_counts_as_that_of_the_manifest(tmp_path, opset):
+    costs = msgspec.structs.replace(COSTS, opset=opset)
+    for name, stated in (("a", 13), ("b", opset)):
+        bundle = bundle_at(tmp_path / name, costs=costs, opset=stated)
+        judged = judge_bundle(bundle, NANO, budget=Budget())
+        assert judged.verdict.exit_code == 3
+        assert [refusal.what for refusal in judged.refusals] == [
+            f"ONNX opset {opset} on jetson-nano"]  # fmt: skip
+
+
+def fact(name, value=1e4, *, unit="points", basis=Basis.MEASURED):
+    return Measurement.exact(name, value, unit, basis=basis, source="test")
+
+
+@pytest.mark.parametrize(
+    ("facts", "words"),
+    [
+        ((fact("fps", unit="frames/s"),), "'fps', which is none of ap50, ap, agreement,"),
+        ((fact("accuracy_drop_pt", 0.1, unit="%"),), "accuracy_drop_pt in '%', not in points"),
+        ((fact("ap"), fact("ap", 3.0)), "a fact that is there twice"),
+    ],
+)
+def test_nothing_but_accuracy_enters_through_the_accuracy_file(tmp_path, facts, words):
+    bundle = bundle_at(tmp_path / "b", accuracy=msgspec.json.encode(facts))
+    with pytest.raises(GateError, match=words):
+        judge_bundle(bundle, NANO, budget=Budget(fps_min=1e4))
+    with pytest.raises(GateError, match=words):
+        write_accuracy(tmp_path, facts)
+
+
+def test_accuracy_measured_on_one_board_is_emulated_on_another(tmp_path):
+    measured = msgspec.structs.replace(drop(0.3), basis=Basis.MEASURED)
+    bundle = bundle_at(tmp_path / "b", accuracy=(measured,))
     budget = Budget(accuracy_drop_max=1.0)
-    assert judge_bundle(bundle, NANO, budget=budget).verdict.exit_code == 0
-    worse = judge_bundle(bundle, NANO, budget=budget, accuracy_drop=drop(5.0))
-    assert worse.verdict.exit_code == 3
-    assert worse.verdict.basis is Basis.EMULATED
+    home = judge_bundle(bundle, NANO, budget=budget)
+    assert home.facts["accuracy_drop_pt"] == measured
+    away = judge_bundle(bundle, load_profile("jetson-orin-nano"), budget=budget)
+    assert away.facts["accuracy_drop_pt"].basis is Basis.EMULATED
+    assert "measured on jetson-nano" in away.facts["accuracy_drop_pt"].source
+    assert "counts as emulated here" in away.notes[-1]
+    nowhere = bundle_at(tmp_path / "c", accuracy=(measured,), profile=None)
+    judged = judge_bundle(nowhere, NANO, budget=budget)
+    assert judged.facts["accuracy_drop_pt"].basis is Basis.EMULATED
+
+
+LARGE = msgspec.structs.replace(COSTS, peak_live_elems=4_000_000_000)  # 8 GB in fp16
+
+
+def test_memory_is_held_to_what_the_board_shows_whatever_is_allowed(tmp_path):
+    bundle = bundle_at(tmp_path / "b", costs=LARGE)
+    judged = judge_bundle(bundle, NANO, budget=Budget(memory_mb_max=1e5))
+    (check,) = judged.verdict.checks
+    assert judged.facts["memory_mb"].low > NANO.cuda_visible_mb
+    assert (judged.verdict.exit_code, check.outcome) == (3, Outcome.FAIL)
+    assert check.bound == pytest.approx(3956 * 1.048576)
+    assert "CUDA is shown 4148 MB there" in judged.refusals[0].reason
+    assert any("100000 MB is more than the 4148 MB" in note for note in judged.notes)
+    assert judge_bundle(bundle, NANO, budget=Budget()).verdict.exit_code == 3
+
+
+def test_memory_that_straddles_what_the_board_shows_is_inconclusive(tmp_path):
+    costs = msgspec.structs.replace(COSTS, peak_live_elems=1_600_000_000)
+    bundle = bundle_at(tmp_path / "b", costs=costs)
+    judged = judge_bundle(bundle, NANO, budget=Budget(memory_mb_max=1e5))
+    low, high = judged.facts["memory_mb"].low, judged.facts["memory_mb"].high
+    assert low < NANO.cuda_visible_mb < high
+    assert (judged.verdict.exit_code, judged.refusals) == (4, ())
+    assert any(note.startswith("it may not fit: memory of ") for note in judged.notes)
+
+
+def test_a_label_that_contradicts_the_kernels_is_refused(tmp_path):
+    quantized = msgspec.structs.replace(
+        COSTS, kernels=(KERNEL, msgspec.structs.replace(KERNEL, int8=True))
+    )
+    orin = load_profile("jetson-orin-nano")
+    bundle = bundle_at(tmp_path / "b", costs=quantized)
+    on_orin = judge_bundle(bundle, orin, budget=Budget(fps_min=1.0))
+    assert on_orin.verdict.exit_code == 3
+    assert [refusal.what for refusal in on_orin.refusals] == ["fp16 of a network with Q/DQ"]
+    on_nano = judge_bundle(bundle, NANO, budget=Budget(fps_min=1.0))
+    assert on_nano.refusals[0].what == "int8 on jetson-nano"
+    plain = bundle_at(tmp_path / "c", precision="int8")
+    judged = judge_bundle(plain, orin, budget=Budget(fps_min=1.0))
+    assert "no INT8 kernel" in judged.refusals[0].reason
+
+
+def test_a_batch_is_refused_and_its_rate_not_compared(tmp_path):
+    batched = msgspec.structs.replace(COSTS, batch=8)
+    eight = (TensorSpec(name="images", shape=(8, 3, 37, 37)),)
+    for name, costs, inputs in (("a", batched, eight[:0]), ("b", COSTS, eight)):
+        bundle = bundle_at(tmp_path / name, costs=costs, inputs=inputs)
+        judged = judge_bundle(bundle, NANO, budget=Budget(fps_min=1.0))
+        assert judged.verdict.exit_code == 3
+        assert judged.refusals[0].what == "batch 8"
+        assert "one frame at a time" in judged.refusals[0].reason
+        assert "fps" not in judged.facts
+
+
+def test_the_text_says_the_mode_and_every_note_in_wrapped_lines(tmp_path):
+    unknown = msgspec.structs.replace(COSTS, unknown_ops=("my.domain::Fancy",))
+    bundle = bundle_at(tmp_path / "b", costs=unknown, accuracy=(drop(0.3),))
+    board = load_profile("jetson-orin-nano-4gb")
+    judged = judge_bundle(bundle, board, budget=board.budget)
+    text = render_checks(judged)
+    assert f"board: jetson-orin-nano-4gb, mode {board.default_mode}\n" in text
+    flat = " ".join(text.split())
+    for words in ("note: The bundle was compressed for jetson-nano and is judged here for",
+                  "has no row of its own", "my.domain::Fancy"):  # fmt: skip
+        assert words in flat
+    assert max(map(len, text.splitlines())) <= 100
+    assert text.splitlines()[-1].startswith("basis: predicted - nothing ran on a")
+
+
+def test_a_file_added_or_changed_after_opening_is_not_used(tmp_path):
+    bundle = bundle_at(tmp_path / "b")
+    write_accuracy(tmp_path / "b", (drop(0.3),))
+    judged = judge_bundle(bundle, NANO, budget=Budget(accuracy_drop_max=1.0))
+    assert judged.verdict.exit_code == 4
+    faster = msgspec.structs.replace(COSTS, kernels=(KERNEL,))
+    (tmp_path / "b" / "costs.json").write_bytes(msgspec.json.encode(faster))
+    with pytest.raises(BundleError, match=r"costs\.json: found [0-9]+ bytes; expected"):
+        judge_bundle(bundle, NANO, budget=Budget())
 
 
 def test_a_bundle_for_another_board_can_be_gated_here_and_says_so(tmp_path):
@@ -133,9 +251,17 @@ def test_a_bundle_for_another_board_can_be_gated_here_and_says_so(tmp_path):
 
 @pytest.mark.parametrize("name", ["costs.json", "reports/accuracy.json"])
 def test_a_fact_file_that_is_sealed_but_senseless_is_an_error_with_its_name(tmp_path, name):
-    bundle = bundle_at(tmp_path / "b", accuracy=(drop(0.3),))
-    bundle.path(name).write_bytes(b'{"kernels": 3}')
+    senseless = b'{"kernels": 3}'
+    changed = {"costs": senseless} if name == "costs.json" else {"accuracy": senseless}
+    bundle = bundle_at(tmp_path / "b", **changed)
     with pytest.raises(GateError, match=name):
+        judge_bundle(bundle, NANO, budget=Budget())
+
+
+def test_costs_that_no_network_has_are_an_error_with_their_address(tmp_path):
+    wrong = msgspec.structs.replace(COSTS, kernels=(msgspec.structs.replace(KERNEL, macs=-5),))
+    bundle = bundle_at(tmp_path / "b", costs=wrong)
+    with pytest.raises(GateError, match=r"costs.json: found -5 at `\$\.kernels\[0\]\.macs`"):
         judge_bundle(bundle, NANO, budget=Budget())
 
 
@@ -144,8 +270,9 @@ def test_accuracy_facts_survive_and_are_written_in_one_order(tmp_path):
     first = write_accuracy(tmp_path / "a", facts).read_bytes()
     second = write_accuracy(tmp_path / "b", facts[::-1]).read_bytes()
     assert first == second
-    assert read_accuracy(tmp_path / "a") == facts
-    assert read_accuracy(tmp_path) == ()
+    bundle = bundle_at(tmp_path / "c", accuracy=facts[::-1])
+    assert read_accuracy(bundle) == facts
+    assert read_accuracy(bundle_at(tmp_path / "d")) == ()
 
 
 def test_each_step_of_the_lineage_made_what_the_next_one_read():
@@ -153,9 +280,3 @@ def test_each_step_of_the_lineage_made_what_the_next_one_read():
     made = origins(steps, "bb")
     assert [(item.input_sha256, item.output_sha256) for item in made] == [("", "aa"), ("aa", "bb")]
     assert origins((), "bb") == ()
-
-
-def test_an_illegal_precision_still_counts_the_model():
-    predicted = predict_facts(COSTS, NANO, precision="int8")
-    assert [fact.name for fact in predicted.facts] == ["params", "macs"]
-    assert predicted.refusals[0].instead
