@@ -52,7 +52,7 @@ def list_boards() -> None:
                 " ".join(board.precisions),
                 f"{mode.name}, {mode.gpu_mhz:g} MHz",
                 board.jetpack.versions,
-                f"<= {board.opset_max}",
+                f"{board.jetpack.opset_min} to {board.opset_max}",
             )
         )
     _table(rows, right=(2, 3))
