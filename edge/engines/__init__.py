@@ -8,12 +8,13 @@ from typing import Any, Dict, Mapping, Optional, Protocol, Tuple
 
 from numpy.typing import NDArray
 
-from devices.budget import Basis, Measurement
+from devices.budget import Basis, Budget, Measurement
 from devices.errors import nearest
 from devices.profile import Profile
 from edge.bundle import Bundle, TensorSpec
 from edge.clock import Clock
 from edge.errors import EngineError
+from edge.gate import judge_bundle
 
 __all__ = ["ENGINES", "Engine", "EngineOptions", "open_engine"]
 
@@ -33,7 +34,7 @@ class EngineOptions:
 
 
 class Engine(Protocol):
-    """A loaded model. `basis` is what its times are worth; `latency` is what it expects to take."""
+    """A loaded model. `basis` is what its times are worth; `latency`, above 0, what it expects."""
 
     inputs: Tuple[TensorSpec, ...]
     outputs: Tuple[TensorSpec, ...]
@@ -52,12 +53,24 @@ class Engine(Protocol):
 def open_engine(name: str, bundle: Bundle, options: EngineOptions) -> Engine:
     """The engine of that name with the bundle's model in it.
 
-    Raises EngineError when there is no such engine, when the board cannot run the bundle's
-    precision, or when the model does not load.
+    Raises EngineError when there is no such engine, when the board cannot honour the bundle (what
+    the gate would refuse: its precision, its opset ...), or when the model does not load.
     """
     if name not in ENGINES:
         raise EngineError(f"engine {name!r}", found="no such engine", expected="a known one",
                           cure=nearest(name, tuple(ENGINES)))  # fmt: skip
+    _require_legal(bundle, options)
     module, _, attribute = ENGINES[name].partition(":")
     engine: Engine = getattr(importlib.import_module(module), attribute)(bundle, options)
     return engine
+
+
+def _require_legal(bundle: Bundle, options: EngineOptions) -> None:
+    board = options.profile
+    for refusal in judge_bundle(bundle, board, budget=Budget(), mode=options.mode).refusals:
+        raise EngineError(
+            bundle.manifest.name,
+            found=f"{refusal.what}: {refusal.reason}",
+            expected=f"a bundle that {board.name} can run",
+            cure=refusal.instead or f"compress the model with --profile {board.name}",
+        )

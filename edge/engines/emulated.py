@@ -67,15 +67,6 @@ class EmulatedEngine:
 
 
 def _predicted(bundle: Bundle, options: EngineOptions) -> Measurement:
-    precision = bundle.manifest.precision
-    refusal = options.profile.refuse(precision)
-    if refusal is not None:
-        raise EngineError(
-            bundle.manifest.name,
-            found=f"an {precision} bundle for {options.profile.name}: {refusal.reason}",
-            expected="one of " + ", ".join(options.profile.precisions),
-            cure=refusal.instead or f"compress the model with --profile {options.profile.name}",
-        )
     costs = read_costs(bundle)
     if costs is None:
         raise EngineError(
@@ -84,7 +75,16 @@ def _predicted(bundle: Bundle, options: EngineOptions) -> Measurement:
             expected="the costs of its kernels, from which the board's time is predicted",
             cure="compress the model again",
         )
-    return predict(costs, options.profile, precision=precision, mode=options.mode).latency_ms
+    precision = bundle.manifest.precision
+    latency = predict(costs, options.profile, precision=precision, mode=options.mode).latency_ms
+    if latency.low <= 0:
+        raise EngineError(
+            bundle.manifest.name,
+            found=f"costs of {len(costs.kernels)} kernels that take no time",
+            expected="a model that computes something",
+            cure="compress the model again",
+        )
+    return latency
 
 
 # The session and its exceptions are ONNX Runtime's, which has no types.

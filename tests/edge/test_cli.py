@@ -10,6 +10,8 @@ import sys
 import time
 from pathlib import Path
 
+import msgspec
+import numpy as np
 import pytest
 
 from devices.budget import Basis, Measurement
@@ -73,6 +75,8 @@ def test_frames_and_realtime(edge, tiny):
     record = json.loads(edge("run", tiny, *arguments, "--json")[1])
     assert record["run"]["frames_in"] == 7
     assert record["run"]["pacing"] == "realtime"
+    assert (record["run"]["rate"], record["run"]["age"]) == (None, None)
+    assert record["run"]["host_rate_fps"] > 0
     assert (record["profile"], record["precision"]) == ("jetson-nano", "fp16")
 
 
@@ -200,8 +204,9 @@ def test_a_truncated_video_is_counted_in_the_summary(edge, tiny, tmp_path):
     (tmp_path / "o.avi").write_bytes(data[: int(len(data) * 0.7)])
     code, out, _ = edge("run", tiny, "--source", tmp_path / "o.avi")
     assert code == 0
-    assert "x end of o.avi: it holds" in out
-    assert "of 20 promised frames; ended there" in out
+    came = int(out.split("frames     ")[1].split(" in")[0])
+    assert 0 < came < 20
+    assert f"skipped    {20 - came} x frame of o.avi: its container promised 20, {came} came" in out
 
 
 def test_ctrl_c_before_the_first_frame_is_130(edge, tiny, monkeypatch):
@@ -217,6 +222,67 @@ def test_ctrl_c_before_the_first_frame_is_130(edge, tiny, monkeypatch):
 def test_a_full_disk_is_one_line_and_exit_code_2(edge, tiny, tmp_path):
     code, out, err = edge("run", tiny, "--source", SYNTHETIC, "--sink", "jsonl:/dev/full",
                           "--sink", f"jsonl:{tmp_path}/kept.jsonl")  # fmt: skip
-    assert (code, out) == (2, "")
+    assert code == 2
+    assert "1 in, 0 processed, 0 dropped while the engine was busy, 1 unfinished" in out
     assert err.startswith("edge: /dev/full: found No space left on device; expected")
-    assert (tmp_path / "kept.jsonl").exists()
+    assert err.count("\n") == 1
+
+
+def test_a_source_that_fails_midway_is_counted_before_the_error(edge, tiny, tmp_path):
+    import cv2
+
+    (tmp_path / "set").mkdir()
+    good = cv2.imencode(".png", np.zeros((9, 9, 3), np.uint8))[1].tobytes()
+    for index in range(6):
+        (tmp_path / "set" / f"{index}.png").write_bytes(b"no" if index else good)
+    code, out, err = edge("run", tiny, "--source", tmp_path / "set", "--every-frame")
+    assert code == 2
+    assert "1 in, 1 processed, 0 dropped" in out
+    assert "skipped    4 x image 1.png" in out
+    assert "4 of 6 images unreadable" in err
+
+
+def files_below(folder):
+    return {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+@pytest.mark.parametrize(
+    ("source", "sinks"),
+    [
+        ("clip.avi", ["video:clip.avi"]),
+        ("clip.avi", ["jsonl:old.jsonl", "video:./clip.avi"]),
+        ("set", ["jsonl:set/a.png"]),
+        ("clip.avi", ["jsonl:tiny/model.onnx"]),
+        ("clip.avi", ["jsonl:tiny/found.jsonl"]),
+        ("clip.avi", ["jsonl:old.jsonl", "jsonl:old.jsonl"]),
+        ("clip.avi", ["jsonl:old.jsonl", "video:no/such/out.avi"]),
+        ("clip.avi", ["jsonl:old.jsonl", "mqtt:x"]),
+        ("rotten.avi", ["jsonl:old.jsonl", "video:old.avi"]),
+        ("rotten", ["jsonl:old.jsonl", "video:old.avi"]),
+        ("no-such.avi", ["jsonl:old.jsonl", "video:old.avi"]),
+    ],
+)
+def test_a_run_that_cannot_start_leaves_every_file_as_it_was(
+    edge, tiny_copy, tmp_path, monkeypatch, source, sinks
+):
+    monkeypatch.chdir(tmp_path)
+    edge("run", tiny_copy, "--source", SYNTHETIC, "--sink", "video:clip.avi")
+    for folder in ("set", "rotten"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "a.png").write_bytes(b"no")
+    for name in ("old.jsonl", "old.avi", "rotten.avi"):
+        (tmp_path / name).write_text("earlier")
+    before = files_below(tmp_path)
+    flags = [part for sink in sinks for part in ("--sink", sink)]
+    code, out, err = edge("run", "tiny", "--source", source, *flags)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert files_below(tmp_path) == before
+
+
+def test_an_opset_past_the_boards_is_refused_as_the_gate_does(edge, tiny_copy, maker):
+    for name in ("manifest.json", "bundle.sha256"):
+        (tiny_copy / name).unlink()
+    seal(tiny_copy, msgspec.structs.replace(maker.tiny_manifest(), opset=17))
+    code, out, err = edge("run", tiny_copy, "--source", SYNTHETIC)
+    assert (code, out, "found ONNX opset 17 on jetson-nano" in err) == (2, "", True)
+    assert edge("gate", tiny_copy, "--for", "jetson-nano")[0] == 3

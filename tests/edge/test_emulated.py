@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -73,11 +74,29 @@ def test_a_computer_slower_than_the_board_is_counted(tiny):
     assert running.host_slower == 2
 
 
-def test_int8_on_a_nano_is_refused_with_the_reason(maker, tmp_path):
-    maker.make_bundle(tmp_path / "b", precision="int8")
-    with pytest.raises(EngineError, match=r"int8 bundle for jetson-nano: SM 5\.3: no fast INT8"):
-        engine(tmp_path / "b")
-    engine(tmp_path / "b", profile="jetson-orin-nano").close()
+def test_int8_on_a_nano_is_refused_with_the_reason(tiny_copy, maker):
+    kernels = tuple(msgspec.structs.replace(kernel, int8=True) for kernel in maker.COSTS.kernels)
+    costs = msgspec.structs.replace(maker.COSTS, kernels=kernels)
+    (tiny_copy / "costs.json").write_bytes(msgspec.json.encode(costs))
+    reseal(tiny_copy, maker.tiny_manifest("int8"))
+    with pytest.raises(EngineError, match=r"found int8 on jetson-nano: SM 5\.3: no fast INT8"):
+        engine(tiny_copy)
+    engine(tiny_copy, profile="jetson-orin-nano").close()
+
+
+def test_an_opset_the_board_cannot_read_is_refused(tiny_copy, maker):
+    reseal(tiny_copy, msgspec.structs.replace(maker.tiny_manifest(), opset=17))
+    with pytest.raises(EngineError, match=r"found ONNX opset 17 on jetson-nano: .*reads"):
+        engine(tiny_copy)
+    engine(tiny_copy, profile="jetson-orin-nano").close()
+
+
+def test_costs_without_a_kernel_are_refused(tiny_copy, maker):
+    empty = msgspec.structs.replace(maker.COSTS, kernels=())
+    (tiny_copy / "costs.json").write_bytes(msgspec.json.encode(empty))
+    reseal(tiny_copy, maker.tiny_manifest())
+    with pytest.raises(EngineError, match="found costs of 0 kernels"):
+        engine(tiny_copy)
 
 
 def test_fp16_says_that_its_rounding_is_not_emulated(tiny):
@@ -101,8 +120,6 @@ def test_a_model_that_does_not_load_is_refused(tiny_copy):
 
 
 def test_a_manifest_that_names_other_tensors_is_refused(tiny_copy, maker):
-    import msgspec
-
     manifest = maker.tiny_manifest()
     renamed = msgspec.structs.replace(manifest, outputs=manifest.outputs[::-1])
     reseal(tiny_copy, renamed)
