@@ -1,19 +1,18 @@
-"""How accurate a model is, in points of 0..100 with an interval, and how alike two models are.
+"""How accurate a model is on labelled pictures, in points of 0..100 with an interval.
 
-    AP50        area under precision over recall when a box counts from an overlap (IoU) of .5
-    AP          the mean of the same at .50, .55, ... .95, as COCO defines both
-    agreement   F1 = 2 TP / (2 TP + FP + FN) of one model's boxes against another's, IoU .5
+    AP50   area under precision over recall when a box counts from an overlap (IoU) of .5
+    AP     the mean of the same at .50, .55, ... .95, as COCO defines both
 
-Intervals are the middle 95 % of resamples of the pictures (bootstrap; paired when two models are
-compared). Frames of one video resemble each other, so there they are narrower than the truth.
-Everything here ran in ONNX Runtime on this host, in the board's place: its basis is EMULATED.
+Intervals are those of `compress.resample`, paired when two models are compared. Frames of one
+video resemble each other, so there they are narrower than the truth. Everything here ran in ONNX
+Runtime on this host, in the board's place: its basis is EMULATED.
 
     EvaluationError   a JetpressError: nothing to judge, or outputs that cannot be judged
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,17 +23,17 @@ from numpy.typing import NDArray
 
 from calib.preprocess import Preprocess
 from compress.data import LabelledSet, Labels
-from compress.matching import Matches, average_precision, iou, match
+from compress.matching import Matches, average_precision, match
 from compress.quantize.session import open_session
-from devices.budget import Basis, Measurement
+from compress.resample import measured, weights
+from devices.budget import Measurement
 from devices.errors import JetpressError
 from edge.frames import Detections
 from edge.heads import Head, SsdHead, decode
 
-__all__ = ["Accuracy", "EvaluationError", "accuracy", "accuracy_drop", "agreement", "detections",
-           "judging_head", "outputs", "sqnr_db", "top1_agreement"]  # fmt: skip
+__all__ = ["Accuracy", "EvaluationError", "accuracy", "accuracy_drop", "detections",
+           "judging_head", "outputs", "sqnr_db"]  # fmt: skip
 
-RESAMPLES = 200
 _SCORE_MIN = 0.01  # the tail of the precision curve; what lies below it adds under half a point
 
 
@@ -58,11 +57,11 @@ def accuracy(found: Sequence[Detections], truth: LabelledSet, *, seed: int = 0) 
     _check_judgeable(found, truth)
     ap, ap50 = _coco(found, truth)
     matches = match(found, truth.labels)
-    spread = np.array([_points(matches, w) for w in _weights(len(truth), seed)])
+    spread = np.array([_points(matches, w) for w in weights(len(truth), seed)])
     source = f"faster-coco-eval on {_words(truth)}"
     return Accuracy(
-        ap=_measured("ap", ap, spread[:, 0], source),
-        ap50=_measured("ap50", ap50, spread[:, 1], source),
+        ap=measured("ap", ap, spread[:, 0], seen=truth.box_count, source=source),
+        ap50=measured("ap50", ap50, spread[:, 1], seen=truth.box_count, source=source),
     )
 
 
@@ -84,39 +83,10 @@ def accuracy_drop(
     value = _coco(before, truth)[column] - _coco(after, truth)[column]
     first, second = match(before, truth.labels), match(after, truth.labels)
     spread = np.array([
-        _points(first, w)[column] - _points(second, w)[column] for w in _weights(len(truth), seed)
+        _points(first, w)[column] - _points(second, w)[column] for w in weights(len(truth), seed)
     ])  # fmt: skip
-    return _measured("accuracy_drop_pt", value, spread, f"{metric} on {_words(truth)}, paired")
-
-
-def agreement(
-    reference: Sequence[Detections], other: Sequence[Detections], *, seed: int = 0
-) -> Measurement:
-    """`agreement_f1_pt`: how far `other` finds the boxes of `reference`; 100 when both find none.
-
-    Both as a head decodes them for use, one entry a picture. Needs no labels.
-    """
-    if len(reference) != len(other) or not len(reference):
-        raise _nothing(f"{len(reference)} and {len(other)} pictures")
-    counts = np.array([_agreeing(a, b) for a, b in zip(reference, other, strict=True)])
-
-    def f1(weights: NDArray[np.int64]) -> float:
-        hits, boxes = weights @ counts
-        return 100.0 * 2 * hits / boxes if boxes else 100.0
-
-    return _resampled("agreement_f1_pt", f1, len(reference), seed)
-
-
-def top1_agreement(
-    reference: NDArray[np.floating[Any]], other: NDArray[np.floating[Any]], *, seed: int = 0
-) -> Measurement:
-    """`agreement_top1_pt`: how often the best class of two (N, C) score tables is the same."""
-    if reference.shape != other.shape or reference.ndim != 2 or not len(reference):
-        raise _nothing(f"scores of shape {reference.shape} and {other.shape}")
-    same = reference.argmax(1) == other.argmax(1)
-    return _resampled(
-        "agreement_top1_pt", lambda w: 100.0 * float(w @ same) / float(w.sum()), len(same), seed
-    )
+    source = f"{metric} on {_words(truth)}, paired"
+    return measured("accuracy_drop_pt", value, spread, seen=truth.box_count, source=source)
 
 
 def sqnr_db(reference: NDArray[np.floating[Any]], other: NDArray[np.floating[Any]]) -> float:
@@ -223,48 +193,8 @@ def _points(matches: Matches, weights: NDArray[np.int64]) -> tuple[float, float]
     return float(values.mean()), float(values[0])
 
 
-def _agreeing(a: Detections, b: Detections) -> tuple[int, int]:
-    """(boxes of both that pair up one to one, half of them counted; boxes in all)."""
-    overlap = iou(a.xyxy, b.xyxy)
-    overlap[a.class_id[:, None] != b.class_id[None]] = 0
-    hits = 0
-    while overlap.size and overlap.max() >= 0.5:
-        i, j = np.unravel_index(overlap.argmax(), overlap.shape)
-        overlap[i], overlap[:, j] = 0, 0
-        hits += 1
-    return hits, len(a) + len(b)
-
-
-def _weights(count: int, seed: int) -> NDArray[np.int64]:
-    """(RESAMPLES, count): how often each picture was drawn."""
-    draws = np.random.default_rng(seed).integers(0, count, (RESAMPLES, count))
-    return np.stack([np.bincount(draw, minlength=count) for draw in draws])
-
-
-def _resampled(
-    name: str, value: Callable[[NDArray[np.int64]], float], count: int, seed: int
-) -> Measurement:
-    spread = np.array([value(weights) for weights in _weights(count, seed)])
-    whole = value(np.ones(count, np.int64))
-    return _measured(name, whole, spread, f"{count} pictures, without labels")
-
-
-def _measured(name: str, value: float, spread: NDArray[Any], source: str) -> Measurement:
-    low, high = np.percentile(spread, [2.5, 97.5])
-    return Measurement(
-        name=name, value=value, low=min(float(low), value), high=max(float(high), value),
-        unit="points", basis=Basis.EMULATED,
-        source=f"{source}; 95 % of {RESAMPLES} resamples",
-    )  # fmt: skip
-
-
 def _words(truth: LabelledSet) -> str:
     return f"{len(truth)} pictures with {truth.box_count} boxes"
-
-
-def _nothing(found: str) -> EvaluationError:
-    return EvaluationError("agreement", found=found, expected="the same pictures, one or more",
-                           cure="run both models on the same frames")  # fmt: skip
 
 
 def _check_judgeable(found: Sequence[Detections], truth: LabelledSet) -> None:

@@ -100,13 +100,15 @@ def _run(job: Job, voice: Voice) -> int:
         teacher=teacher,
         progress=voice,
         scratch=store,
+        mode=job.mode,
         seed=job.seed,
         threads=job.threads,
     )
     judge = Judge(
         baseline=first,
         held_out=frames.held_out,
-        train=frames.train,
+        judged=frames.train,
+        teacher=teacher,
         store=store,
         progress=voice,
         threads=job.threads,
@@ -134,7 +136,7 @@ def _press(
     first: Bundle, recipe: Recipe, context: Context, judge: Judge, voice: Voice
 ) -> tuple[tuple[Row, ...], tuple[Refusal, ...]]:
     """Run and judge every pass; one Row for the baseline and each pass that did something."""
-    rows = [stage_row("baseline", first, judge, context.profile)]
+    rows = [stage_row("baseline", first, judge, (context.profile, context.mode))]
     refusals: list[Refusal] = []
     voice.say(row_words(rows[-1]))
     for refusal in recipe.refusals:
@@ -150,7 +152,8 @@ def _press(
 
 
 def _row(result: Result, judge: Judge, context: Context) -> Row:
-    return stage_row(result.name, result.bundle, judge, context.profile, reused=result.reused)
+    board = (context.profile, context.mode)
+    return stage_row(result.name, result.bundle, judge, board, reused=result.reused)
 
 
 def _seal(last: Row, store: Path, context: Context, folder: Path) -> Bundle:

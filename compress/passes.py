@@ -62,6 +62,7 @@ class Context:
     teacher: Teacher | None
     progress: Progress
     scratch: Path  # for what a pass may find again after a kill; never read as a result
+    mode: str | None = None  # power mode of the board; None is the profile's own
     seed: int = 0
     threads: int = 2
 

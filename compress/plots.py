@@ -18,7 +18,7 @@ from devices.roofline import LayerTime
 __all__ = ["accuracy_drawing", "bounds_drawing", "kernels_drawing", "ticks"]
 
 _WIDTH = 500
-_ACCURACIES = ("ap50", "ap", "agreement")
+_ACCURACIES = ("ap50", "ap", "agreement", "sqnr_db")
 _BOUNDS = (
     ("compute", "arithmetic"),
     ("memory", "memory traffic"),

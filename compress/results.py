@@ -21,9 +21,10 @@ from edge.gate import Judgement, read_costs
 if TYPE_CHECKING:
     from compress.job import Job
 
-__all__ = ["Finished", "Row", "refusal_words", "report_run", "row_words", "stage_row"]
+__all__ = ["Finished", "Row", "doubts", "refusal_words", "report_run", "row_words", "stage_row"]
 
 SHOTS = 4  # frames drawn before and after
+SQNR_DOUBT_DB = 15.0  # in INT8, nets of the peers below it lost 0.9 points of AP or more
 WORDS = {
     "baseline": "as it came",
     "prune": "channels cut where a predicted millisecond costs least accuracy",
@@ -44,13 +45,17 @@ class Row:
 
 
 def stage_row(
-    name: str, bundle: Bundle, judge: Judge, profile: Profile, *, reused: bool = False
+    name: str, bundle: Bundle, judge: Judge, board: tuple[Profile, str | None], reused: bool = False
 ) -> Row:
-    """Judge a bundle and predict its cost on the board, FP32 weights at FP16 as they would run."""
+    """Judge a bundle and predict its cost on the board, FP32 weights at FP16 as they would run.
+
+    `board` is the profile and the power mode, None for the profile's own.
+    """
+    profile, mode = board
     accuracy = judge.facts(bundle)
     costs = read_costs(bundle)
     precision = "fp16" if bundle.manifest.precision == "fp32" else bundle.manifest.precision
-    predicted = None if costs is None else forecast(costs, profile, precision=precision)
+    predicted = None if costs is None else forecast(costs, profile, precision=precision, mode=mode)
     return Row(
         bundle=bundle,
         accuracy=accuracy,
@@ -67,16 +72,16 @@ def stage_row(
 def row_words(row: Row) -> str:
     """One line for the terminal; every number with unit and basis.
 
-    Accuracy is in points of 0..100, and all of it has one basis, said once at the end.
+    Accuracy has one unit and one basis, said once at the end.
     """
     facts = {fact.name: fact for fact in row.stage.facts}
-    judged = [name for name in ("ap50", "ap", "agreement") if name in facts]
+    judged = [name for name in ("ap50", "ap", "agreement", "sqnr_db") if name in facts]
     parts = [
         f"{facts['params'].value / 1e6:.2f} M params" if "params" in facts else "",
         f"{facts['macs'].value / 1e6:.3g} MMAC" if "macs" in facts else "",
         facts["latency_ms"].text() if "latency_ms" in facts else "latency unknown",
         ", ".join(f"{COLUMNS[name].title} {facts[name].value:.1f}" for name in judged)
-        + (f" points {facts[judged[0]].basis.value}" if judged else ""),
+        + (f" {facts[judged[0]].unit} {facts[judged[0]].basis.value}" if judged else ""),
         "(kept from before)" if row.reused else "",
     ]
     return f"{row.stage.name:<10}" + "  ".join(part for part in parts if part)
@@ -114,7 +119,7 @@ def report_run(job: Job, finished: Finished, judge: Judge) -> tuple[Path, ...]:
         stages=tuple(row.stage for row in finished.rows),
         lineage=manifest.lineage,
         bundle_sha256=finished.bundle.sha256,
-        refusals=(*finished.refusals, *manifest.refusals),
+        refusals=(*finished.refusals, *manifest.refusals, *doubts(finished.rows[-1])),
         inputs=(model, *finished.inputs),
         notes=(
             *finished.notes,
@@ -128,22 +133,39 @@ def report_run(job: Job, finished: Finished, judge: Judge) -> tuple[Path, ...]:
 
 
 def _pictures(rows: tuple[Row, ...], judge: Judge) -> Figure | None:
-    """A few held-out frames with the boxes of the baseline and of the result."""
-    truth = judge.held_out
-    if truth is None or rows[0].bundle.manifest.task != "detect":
+    """A few of the frames that judged, with the boxes of the baseline and of the result."""
+    frames = judge.frames
+    if frames is None or rows[0].bundle.manifest.task != "detect":
         return None
+    labels = judge.held_out.labels if judge.held_out is not None else None
     before, after = judge.boxes(rows[0].bundle), judge.boxes(rows[-1].bundle)
-    step = max(1, len(truth) // SHOTS)
-    wanted = set(range(step // 2, len(truth), step))
+    step = max(1, len(frames) // SHOTS)
+    wanted = set(range(step // 2, len(frames), step))
     shots = [
         Shot(
             pixels=pixels,
-            label=truth.frames.samples[index].source,
+            label=frames.samples[index].source,
             before=before[index],
             after=after[index],
-            truth=labels.xyxy,
+            truth=None if labels is None else labels[index].xyxy,
         )
-        for index, (pixels, labels) in enumerate(truth)
+        for index, pixels in enumerate(frames.frames())
         if index in wanted
     ]
     return frames_figure(shots)
+
+
+def doubts(row: Row) -> tuple[Refusal, ...]:
+    """What the judging of the result cannot vouch for."""
+    noisy = row.stage.fact("sqnr_db")
+    if noisy is None or noisy.value >= SQNR_DOUBT_DB:
+        return ()
+    return (
+        Refusal(
+            what="vouching for the accuracy",
+            reason=f"{noisy.text()}: {noisy.source}; below {SQNR_DOUBT_DB:g} dB detections "
+            "usually suffer",
+            instead="describe the outputs with --spec to have them judged, keep layers in float "
+            "(keep_float of int8 in a --recipe), or end in fp16",
+        ),
+    )

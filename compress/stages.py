@@ -1,12 +1,17 @@
 """How good a bundle is on the run's own frames, judged as the board would run it.
 
-With labels: AP and AP50, and the points of AP lost against the baseline. Without: agreement with
-the baseline (boxes of a detector, best class of a classifier). A bundle in FP16 is judged through a
-model that rounds as FP16 does, one in INT8 as TensorRT reads its Q/DQ: EMULATED on this host.
+    labels                AP and AP50, and the points of AP lost against the baseline
+    none, a teacher       agreement with the teacher, and the points of it lost against the baseline
+    none, no teacher      agreement with the baseline, which is what there is to lose
+    outputs undescribed   `sqnr_db`: the outputs' signal to the noise against the baseline's
+
+A bundle in FP16 is judged through a model that rounds as FP16 does; one in INT8 as TensorRT reads
+its Q/DQ, with the layers left in float rounded to FP16: EMULATED on this host.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -18,22 +23,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calib.samples import CalibrationSet
+from compress.agreement import Alike, agreement, boxes_alike, classes_alike, lost_agreement
 from compress.data import LabelledSet
-from compress.evaluate import (
-    accuracy,
-    accuracy_drop,
-    agreement,
-    detections,
-    judging_head,
-    outputs,
-    top1_agreement,
-)
+from compress.evaluate import accuracy, accuracy_drop, detections, judging_head, outputs, sqnr_db
 from compress.passes import software
 from compress.progress import Progress
 from compress.quantize.emulate import as_tensorrt_reads
 from compress.quantize.fp16 import fp16_view
 from compress.quantize.int8 import load_model
-from devices.budget import Measurement
+from compress.taught import taught_boxes, taught_outputs
+from compress.teacher import SceneTeacher, Teacher
+from devices.budget import Basis, Measurement
 from edge.bundle import Bundle
 from edge.frames import Detections
 from edge.heads import ClassifyHead, SsdHead
@@ -41,7 +41,9 @@ from edge.heads import ClassifyHead, SsdHead
 __all__ = ["DROP", "Judge", "board_view"]
 
 DROP = "accuracy_drop_pt"
-AGREEMENT_FRAMES_MAX = 100
+FRAMES_MAX = 300  # without labels; a teacher that looks at tiles is slow, so it sees fewer
+TILED_MAX = 60
+SQNR_MAX_DB = 140.0  # float32 holds no more; equal outputs count as this
 _FACTS = msgspec.json.Decoder(tuple[Measurement, ...])
 
 
@@ -50,109 +52,176 @@ def board_view(bundle: Bundle) -> bytes:
     model = load_model(bundle.path("model.onnx"))
     if bundle.manifest.precision == "int8":
         model = as_tensorrt_reads(model)
-    elif bundle.manifest.precision == "fp16":
+    if bundle.manifest.precision != "fp32":
         model = fp16_view(model)
     return bytes(model.SerializeToString(deterministic=True))
 
 
 @dataclass
 class Judge:
-    """Judges bundles against a baseline; what was judged once is kept in `store`."""
+    """Judges bundles against a baseline; what was judged once is kept in `store`.
+
+    `held_out` has labels; `judged` has none and is looked at when there is no `held_out`.
+    """
 
     baseline: Bundle
     held_out: LabelledSet | None
-    train: CalibrationSet | None
+    judged: CalibrationSet | None
+    teacher: Teacher | None
     store: Path
     progress: Progress
     threads: int
-    _reference: dict[str, Any] = field(default_factory=dict)
+    _answers: dict[str, Any] = field(default_factory=dict)
 
     def facts(self, bundle: Bundle) -> tuple[Measurement, ...]:
         """Accuracy facts of the bundle; empty when there is nothing to judge with."""
         kept = self.store / f"accuracy-{self._key(bundle)[:16]}.json"
-        if kept.is_file():
+        with contextlib.suppress(FileNotFoundError, msgspec.DecodeError):  # damaged: judged again
             return _FACTS.decode(kept.read_bytes())
-        facts = self._judged(bundle)
+        facts = self._facts(bundle)
         partial = kept.with_suffix(".partial")
         partial.write_bytes(msgspec.json.encode(facts))
         partial.replace(kept)
         return facts
 
-    def boxes(self, bundle: Bundle) -> list[Detections]:
-        """What a detector finds in the held-out frames, as an average precision needs it."""
-        if bundle.sha256 not in self._reference:
-            assert self.held_out is not None
-            assert isinstance(bundle.manifest.head, SsdHead)
-            head = judging_head(bundle.manifest.head)
-            self._reference[bundle.sha256] = self._detect(bundle, head, self.held_out.frames)
-        return list(self._reference[bundle.sha256])
+    @property
+    def frames(self) -> CalibrationSet | None:
+        """The pictures that judge; None when there are none."""
+        if self.held_out is not None:
+            return self.held_out.frames
+        if self.judged is None:
+            return None
+        most = TILED_MAX if isinstance(self.teacher, SceneTeacher) else FRAMES_MAX
+        step = -(-len(self.judged) // most)
+        return msgspec.structs.replace(self.judged, samples=self.judged.samples[::step])
 
-    def _judged(self, bundle: Bundle) -> tuple[Measurement, ...]:
+    def boxes(self, bundle: Bundle) -> list[Detections]:
+        """What a detector finds in `frames`, down to the low scores an average precision needs."""
+        frames, head = self.frames, bundle.manifest.head
+        assert frames is not None
+        assert isinstance(head, SsdHead)
+        if bundle.sha256 not in self._answers:
+            self._answers[bundle.sha256] = detections(
+                board_view(bundle),
+                bundle.manifest.preprocess,
+                judging_head(head),
+                self._shown(frames, "judging"),
+                self.threads,
+            )
+        return list(self._answers[bundle.sha256])
+
+    def _facts(self, bundle: Bundle) -> tuple[Measurement, ...]:
         head = bundle.manifest.head
         if isinstance(head, SsdHead) and self.held_out is not None:
             before, after = self.boxes(self.baseline), self.boxes(bundle)
             result = accuracy(after, self.held_out)
             return result.ap50, result.ap, accuracy_drop(before, after, self.held_out)
-        frames = self._unlabelled()
-        if frames is None:
+        if self.frames is None:
             return ()
+        if isinstance(head, (SsdHead, ClassifyHead)):
+            before_alike, alike = self._alike(self.baseline), self._alike(bundle)
+            source = self._alike_words(head)
+            return agreement(alike, source), lost_agreement(before_alike, alike, source)
+        return (self._sqnr(bundle),)
+
+    def _alike(self, bundle: Bundle) -> Alike:
+        """How far the bundle answers as the teacher does, or as the baseline for want of one."""
+        head = bundle.manifest.head
         if isinstance(head, SsdHead):
-            fact = agreement(
-                self._detect(self.baseline, head, frames), self._detect(bundle, head, frames)
-            )
-        elif isinstance(head, ClassifyHead):
-            fact = top1_agreement(
-                self._scores(self.baseline, head.output, frames),
-                self._scores(bundle, head.output, frames),
-            )
-        else:
-            return ()
-        fact = msgspec.structs.replace(fact, name="agreement", source=f"{fact.name}: {fact.source}")
-        return fact, _lost_agreement(fact)
+            return boxes_alike(self._taught(), _used(self.boxes(bundle), head))
+        return classes_alike(self._taught(), self._scores(bundle))
 
-    def _unlabelled(self) -> CalibrationSet | None:
-        frames = self.train if self.held_out is None else self.held_out.frames
-        if frames is None:
-            return None
-        step = -(-len(frames) // AGREEMENT_FRAMES_MAX)
-        return msgspec.structs.replace(frames, samples=frames.samples[::step])
+    def _taught(self) -> Any:  # noqa: ANN401 - boxes or scores, as the head has it
+        """What the teacher says to `frames`, or the baseline for want of one."""
+        if "teacher" not in self._answers:
+            self._answers["teacher"] = self._asked()
+        return self._answers["teacher"]
 
-    def _detect(self, bundle: Bundle, head: SsdHead, frames: CalibrationSet) -> list[Detections]:
-        manifest = bundle.manifest
-        return detections(
-            board_view(bundle), manifest.preprocess, head, self._shown(frames), self.threads
+    def _asked(self) -> Any:  # noqa: ANN401 - boxes or scores, as the head has it
+        head, frames = self.baseline.manifest.head, self.frames
+        assert frames is not None
+        if self.teacher is None:
+            if isinstance(head, SsdHead):
+                return _used(self.boxes(self.baseline), head)
+            return self._scores(self.baseline)
+        shown = self._shown(frames, "asking the teacher")
+        if isinstance(head, SsdHead):
+            return taught_boxes(self.teacher, self.baseline, shown, self.threads)
+        assert isinstance(head, ClassifyHead)
+        answers = taught_outputs(self.teacher, self.baseline, shown, self.threads)
+        return np.stack([answer[head.output].ravel() for answer in answers])
+
+    def _alike_words(self, head: SsdHead | ClassifyHead) -> str:
+        assert self.frames is not None
+        whom = "baseline" if self.teacher is None else "teacher"
+        what = "boxes, F1 at IoU .5" if isinstance(head, SsdHead) else "best classes"
+        return f"agreement with the {whom} ({what}) on {len(self.frames)} pictures without labels"
+
+    def _scores(self, bundle: Bundle) -> NDArray[Any]:
+        head = bundle.manifest.head
+        assert isinstance(head, ClassifyHead)
+        return np.stack([row[head.output].ravel() for row in self._outputs(bundle)])
+
+    def _outputs(self, bundle: Bundle) -> list[dict[str, NDArray[Any]]]:
+        assert self.frames is not None
+        if bundle.sha256 not in self._answers:
+            name, prepare = bundle.manifest.inputs[0].name, bundle.manifest.preprocess
+            shown = self._shown(self.frames, "judging")
+            feeds = ({name: prepare(frame)} for frame in shown)
+            view = board_view(bundle)
+            self._answers[bundle.sha256] = list(outputs(view, feeds, threads=self.threads))
+        return list(self._answers[bundle.sha256])
+
+    def _sqnr(self, bundle: Bundle) -> Measurement:
+        """`sqnr_db` of the worst output over all frames, between its worst and best frame."""
+        before, after = self._outputs(self.baseline), self._outputs(bundle)
+        by_output = {
+            name: _stacked_sqnr_db([row[name] for row in before], [row[name] for row in after])
+            for name in before[0]
+        }
+        worst = min(by_output, key=by_output.__getitem__)
+        frames = [
+            _stacked_sqnr_db([a[worst]], [b[worst]]) for a, b in zip(before, after, strict=True)
+        ]
+        return Measurement(
+            name="sqnr_db",
+            value=by_output[worst],
+            low=min(*frames, by_output[worst]),
+            high=max(*frames, by_output[worst]),
+            unit="dB",
+            basis=Basis.EMULATED,
+            source=f"output {worst}, the noisiest of {len(by_output)}, against the baseline on "
+            f"{len(frames)} pictures; worst to best picture",
         )
 
-    def _scores(self, bundle: Bundle, output: str, frames: CalibrationSet) -> NDArray[Any]:
-        manifest = bundle.manifest
-        name = manifest.inputs[0].name
-        feeds = ({name: manifest.preprocess(frame)} for frame in self._shown(frames))
-        rows = outputs(board_view(bundle), feeds, threads=self.threads)
-        return np.stack([row[output].ravel() for row in rows])
-
-    def _shown(self, frames: CalibrationSet) -> Iterator[NDArray[np.uint8]]:
-        with self.progress.task("judging", len(frames)) as task:
+    def _shown(self, frames: CalibrationSet, words: str) -> Iterator[NDArray[np.uint8]]:
+        with self.progress.task(words, len(frames)) as task:
             for frame in frames.frames():
                 yield frame
                 task.advance()
 
     def _key(self, bundle: Bundle) -> str:
-        sets = [
+        words = [
+            self.baseline.sha256,
+            bundle.sha256,
             self.held_out.sha256 if self.held_out is not None else "",
-            self.train.sha256 if self.train is not None else "",
+            self.frames.sha256 if self.frames is not None else "",
+            self.teacher.identity if self.teacher is not None else "",
+            repr(sorted(software().items())),
         ]
-        words = [self.baseline.sha256, bundle.sha256, *sets, repr(sorted(software().items()))]
         return hashlib.sha256(" ".join(words).encode()).hexdigest()
 
 
-def _lost_agreement(fact: Measurement) -> Measurement:
-    """Disagreement with the baseline stands in for lost accuracy where nobody labelled anything."""
-    return Measurement(
-        name=DROP,
-        value=100.0 - fact.value,
-        low=100.0 - fact.high,
-        high=100.0 - fact.low,
-        unit="points",
-        basis=fact.basis,
-        source=f"disagreement with the baseline, for want of labels; {fact.source}",
-    )
+def _used(found: list[Detections], head: SsdHead) -> list[Detections]:
+    """The boxes a user of the head would see: suppression ran, so the better ones stay alone."""
+    kept = [boxes.score >= head.score_min for boxes in found]
+    return [
+        Detections(boxes.xyxy[keep], boxes.score[keep], boxes.class_id[keep])
+        for boxes, keep in zip(found, kept, strict=True)
+    ]
+
+
+def _stacked_sqnr_db(reference: list[NDArray[Any]], other: list[NDArray[Any]]) -> float:
+    """Of several frames taken together; outputs that count or index are compared as numbers."""
+    value = sqnr_db(np.stack(reference).astype(np.float64), np.stack(other).astype(np.float64))
+    return float(np.clip(value, -SQNR_MAX_DB, SQNR_MAX_DB))

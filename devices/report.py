@@ -42,6 +42,7 @@ COLUMNS = {
     "ap50": Column("AP50", "points", 1),
     "ap": Column("AP", "points", 1),
     "agreement": Column("Agreement", "points", 1),
+    "sqnr_db": Column("Output SQNR", "dB", 1),
     "accuracy_drop_pt": Column("Accuracy drop", "points", -1),
     "params": Column("Parameters", "parameters", -1),
     "macs": Column("MACs", "MAC", -1),

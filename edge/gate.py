@@ -31,8 +31,9 @@ __all__ = ["ACCURACY_FILE", "COSTS_FILE", "GateError", "Judgement", "gate_report
 
 ACCURACY_FILE = "reports/accuracy.json"
 COSTS_FILE = "costs.json"
-_ACCURACY_UNIT = "points"
-_ACCURACY_NAMES = tuple(name for name, column in COLUMNS.items() if column.unit == _ACCURACY_UNIT)
+_ACCURACY_UNITS = {
+    name: column.unit for name, column in COLUMNS.items() if column.unit in ("points", "dB")
+}
 _ACCURACY: msgspec.json.Decoder[Tuple[Measurement, ...]] = msgspec.json.Decoder(
     Tuple[Measurement, ...]
 )
@@ -179,10 +180,10 @@ def _fault(path: Path) -> Fault:
 def _check_accuracy(facts: Tuple[Measurement, ...], fault: Fault) -> None:
     """Accuracy and nothing else, so that no file can stand in for a prediction."""
     for fact in facts:
-        if fact.name not in _ACCURACY_NAMES:
-            raise fault(f"{fact.name!r}, which is none of {', '.join(_ACCURACY_NAMES)}")
-        if fact.unit != _ACCURACY_UNIT:
-            raise fault(f"{fact.name} in {fact.unit!r}, not in {_ACCURACY_UNIT}")
+        if fact.name not in _ACCURACY_UNITS:
+            raise fault(f"{fact.name!r}, which is none of {', '.join(_ACCURACY_UNITS)}")
+        if fact.unit != _ACCURACY_UNITS[fact.name]:
+            raise fault(f"{fact.name} in {fact.unit!r}, not in {_ACCURACY_UNITS[fact.name]}")
     if len({fact.name for fact in facts}) < len(facts):
         raise fault("a fact that is there twice")
 

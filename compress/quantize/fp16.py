@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from compress.quantize.graph import QdqGraph
+from compress.quantize.graph import MATRIX_OPS, QdqGraph
 from compress.quantize.session import open_session, with_outputs
 from devices.budget import Refusal
 
@@ -44,19 +44,20 @@ class Fp16Trouble:
 def fp16_view(model: ModelProto) -> ModelProto:
     """A model whose every float tensor is rounded to FP16; inputs and outputs stay float32.
 
-    Values beyond 65504 become infinite, as they would on the board. Run it with ONNX Runtime's
-    graph optimizations off: they may drop a Cast pair.
+    Values beyond 65504 become infinite, as they would on the board. What only Q reads, and what DQ
+    hands to a matrix op, stays as it is: that is INT8 work, summed in int32. Run it with ONNX
+    Runtime's graph optimizations off: they may drop a Cast pair.
     """
     import onnx
 
     floats = _float_tensors(model)
     graph = QdqGraph(model)
     for name, tensor in list(graph.initializers.items()):
-        if tensor.data_type == onnx.TensorProto.FLOAT and not _only_scales(graph, name):
+        if tensor.data_type == onnx.TensorProto.FLOAT and not _only_quantized(graph, name):
             graph.set_constant(name, _rounded(onnx.numpy_helper.to_array(tensor)))
     made = {name for node in graph.nodes for name in node.output if name in floats}
     for name in (*graph.inputs, *sorted(made)):
-        if name in floats and graph.readers(name):
+        if name in floats and graph.readers(name) and not _int8_work(graph, name):
             _insert_round(graph, name)
     for name in graph.outputs:
         if name in made:
@@ -166,13 +167,17 @@ def _float_tensors(model: ModelProto) -> set[str]:
     return {v.name for v in values if v.type.tensor_type.elem_type == onnx.TensorProto.FLOAT}
 
 
-def _only_scales(graph: QdqGraph, name: str) -> bool:
-    """Scales of Q and DQ stay FP32: TensorRT keeps them so."""
+def _only_quantized(graph: QdqGraph, name: str) -> bool:
+    """Whether only Q and DQ read the tensor: values on their way to INT8, or FP32 scales."""
     readers = graph.readers(name)
-    return all(
-        node.op_type in ("QuantizeLinear", "DequantizeLinear") and name == node.input[1]
-        for node in readers
-    )
+    return all(node.op_type in ("QuantizeLinear", "DequantizeLinear") for node in readers)
+
+
+def _int8_work(graph: QdqGraph, name: str) -> bool:
+    maker = graph.producer(name)
+    if maker is not None and maker.op_type == "DequantizeLinear":
+        return any(node.op_type in MATRIX_OPS for node in graph.readers(name))
+    return _only_quantized(graph, name)
 
 
 def _insert_round(graph: QdqGraph, name: str) -> None:

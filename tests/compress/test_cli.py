@@ -70,7 +70,8 @@ def test_a_factory_is_distilled_and_quantized_for_an_orin(compress, pictures):
 @pytest.mark.slow
 def test_a_nano_ends_in_fp16_and_says_what_int8_would_have_needed(compress, pictures):
     result = compress(SMALL, "--profile", "jetson-nano", "--data", pictures)
-    assert result.exit_code == 0, result.output
+    assert result.exit_code == 4, result.output  # a dozen pictures do not prove one point
+    assert "too few to tell" in (compress.out / "report.md").read_text()
     assert open_bundle(compress.out / "bundle").manifest.precision == "fp16"
     assert "SM 6.1" in result.output
     reasons = " ".join(refusal["reason"] for refusal in report(compress)["refusals"])
@@ -178,7 +179,9 @@ def test_corrupt_pictures_are_skipped_counted_and_reported(compress, pictures, t
     folder = tmp_path / "mixed"
     shutil.copytree(pictures, folder)
     (folder / "broken.png").write_bytes(b"not a picture")
-    result = compress(SMALL, "--profile", "jetson-nano", "--data", folder)
+    result = compress(
+        SMALL, "--profile", "jetson-nano", "--data", folder, "--accuracy-drop-max", 100
+    )
     assert result.exit_code == 0, result.output
     assert any("broken.png" in str(refusal) for refusal in report(compress)["refusals"])
 
