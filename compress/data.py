@@ -4,6 +4,7 @@
             boxes one pixel thin, or less, when clipped  dropped and counted
             pictures without labels                      kept out of judging, and counted
             labels without a picture                     counted
+            boxes of classes the model does not know     left out and counted
 
 DataError (a JetpressError)   more than half of the boxes reach outside, nothing matches, or
                               the labels were made for another file
@@ -13,18 +14,21 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from calib.images import find_images
 from calib.samples import CalibrationSet
-from compress.label_formats import Annotations, Box, DataError, read_annotations
+from compress.label_formats import Annotations, Box, DataError, holds_boxes, read_annotations
+from compress.label_match import Match, match_frames, match_pictures
 from devices.budget import Refusal
 from devices.errors import nearest
 
-__all__ = ["DataError", "LabelledSet", "Labels", "Split", "find_labels", "load_labelled", "split"]
+__all__ = ["DataError", "LabelledSet", "Labels", "Pairing", "Split", "find_labels",
+           "load_labelled", "pair_labels", "pictures", "split", "spread"]  # fmt: skip
 
 _SLACK_PX = 2.0  # label tools round and count from 0 or 1: so much outside is no mistake
 
@@ -94,7 +98,8 @@ class LabelledSet:
     def for_classes(self, classes: Sequence[str]) -> LabelledSet:
         """The same pictures with the boxes of these classes only, numbered as given.
 
-        Raises DataError when the two have no class in common.
+        What is left out is counted in `refusals`. Raises DataError when the two have no class in
+        common.
         """
         common = [name for name in classes if name in self.classes]
         if not common:
@@ -108,10 +113,16 @@ class LabelledSet:
         for index, name in enumerate(classes):
             if name in self.classes:
                 new[self.classes.index(name)] = index
-        kept = tuple(_renumbered(labels, new) for labels in self.labels)
-        return LabelledSet(
-            frames=self.frames, labels=kept, classes=tuple(classes), refusals=self.refusals
-        )
+        kept = replace(
+            self, labels=tuple(_renumbered(labels, new) for labels in self.labels),
+            classes=tuple(classes),
+        )  # fmt: skip
+        lost = self.box_count - kept.box_count
+        strange = [name for name in self.classes if name not in classes]
+        note = Refusal(what=f"boxes of classes the model does not know: {', '.join(strange[:3])}"
+                       + ", ..." * (len(strange) > 3), reason=f"{lost} of {self.box_count} boxes",
+                       count=lost, instead="not judged")  # fmt: skip
+        return replace(kept, refusals=(*self.refusals, note)) if lost else kept
 
 
 def _renumbered(labels: Labels, new: NDArray[np.int64]) -> Labels:
@@ -123,8 +134,9 @@ def _renumbered(labels: Labels, new: NDArray[np.int64]) -> Labels:
 def find_labels(images: Path) -> Path | None:
     """Where the labels of a folder of images or of a video lie by custom; None when nowhere.
 
-    A video's are `clip.labels.json`; a folder's in `labels` (YOLO) or `Annotations` (VOC) beside
-    `images` or inside the folder, or in an annotations JSON.
+    A video's are `clip.labels.json`; a folder's in an annotations JSON, in `labels` (YOLO) or
+    `Annotations` (VOC) beside `images` or inside the folder, or beside each image (Darknet,
+    labelImg).
     """
     if images.is_file():
         candidates = [images.with_suffix(".labels.json")]
@@ -136,46 +148,102 @@ def find_labels(images: Path) -> Path | None:
         for index in reversed([i for i, part in enumerate(parts) if part in _IMAGE_FOLDERS]):
             swapped = (*parts[:index], _IMAGE_FOLDERS[parts[index]], *parts[index + 1 :])
             candidates.append(Path(*swapped))
-    return next((path for path in candidates if path.exists()), None)
+    found = next((path for path in candidates if path.exists()), None)
+    return images if found is None and images.is_dir() and _lie_beside(images) else found
+
+
+def _lie_beside(images: Path) -> bool:
+    """Whether a picture of the folder has a label file of its own name beside it."""
+    return any(
+        holds_boxes(path.with_suffix(suffix))
+        for path in find_images(images)
+        for suffix in (".txt", ".xml")
+    )
 
 
 _IMAGE_FOLDERS = {"images": "labels", "JPEGImages": "Annotations"}
 
 
+@dataclass(frozen=True, kw_only=True)
+class Pairing:
+    """The pictures of a folder, or frames of a video, that have labels; none was read yet."""
+
+    images: Path
+    labels: Path
+    annotations: Annotations
+    match: Match
+
+    def load(self, names: Sequence[str]) -> LabelledSet:
+        """Read these pictures, a choice of `match.keys`, and place their boxes in them.
+
+        Raises DataError or CalibrationError when either side cannot be used.
+        """
+        frames = pictures(self.images, names)
+        rows = [self.annotations.boxes[self.match.keys[sample.source]] for sample in frames.samples]
+        boxes, found = _placed(frames, rows, self.annotations)
+        _check_outside(self.labels, found)
+        return LabelledSet(
+            frames=frames, labels=boxes, classes=self.annotations.classes,
+            refusals=(*frames.skipped, *self.annotations.refusals, *self.match.refusals,
+                      *found.refusals()),
+        )  # fmt: skip
+
+
+def pair_labels(images: Path, labels: Path) -> Pairing:
+    """Find the label of each picture of a folder or frame of a video, by name.
+
+    Raises DataError when nothing matches.
+    """
+    annotations = read_annotations(labels)
+    if images.is_dir():
+        names = [path.relative_to(images).as_posix() for path in find_images(images)]
+        match = match_pictures(names, annotations.boxes)
+        found, expected = f"no label for any of {len(names)} pictures in {images}", "the pictures"
+    else:
+        _check_source(images, labels, annotations)
+        match = match_frames(images.name, annotations.boxes)
+        found, expected = "no frame number among its keys", f"frames of {images.name}"
+    if not match.keys:
+        raise DataError(str(labels), found=found, expected=f"labels named after {expected}",
+                        cure="name the folder of images these labels belong to")  # fmt: skip
+    return Pairing(images=images, labels=labels, annotations=annotations, match=match)
+
+
 def load_labelled(images: Path, labels: Path, *, limit: int | None = None) -> LabelledSet:
-    """Pair the pictures of a folder or a video with a label file or folder.
+    """Pair the pictures of a folder or a video with a label file or folder, and read those.
 
     Of a video only the labelled frames are taken. `limit` takes that many, spread evenly. Raises
     DataError or CalibrationError when either side cannot be used.
     """
-    annotations = read_annotations(labels)
-    if images.is_dir():
-        frames = CalibrationSet.from_folder(images)
-    else:
-        _check_source(images, labels, annotations)
-        numbers = sorted(int(key) for key in annotations.boxes if key.isdigit())
-        if not numbers:
-            raise DataError(str(labels), found="no frame number among its keys",
-                            expected=f"labels of frames of {images.name}",
-                            cure="name the image folder these labels belong to")  # fmt: skip
-        frames = CalibrationSet.from_video(images, indices=numbers, limit=limit)
-    pairs, refusals = _paired(frames, annotations)
-    if not pairs:
-        raise DataError(
-            str(labels),
-            found=f"no label for any of {len(frames)} pictures in {images}",
-            expected="labels named after the pictures",
-            cure="name the folder of images these labels belong to",
-        )
-    if images.is_dir() and limit is not None and len(pairs) > limit:
-        pairs = [pairs[index * len(pairs) // limit] for index in range(limit)]
-    chosen = _subset(frames, [index for index, _ in pairs])
-    boxes, found = _placed(chosen, [annotations.boxes[key] for _, key in pairs], annotations)
-    _check_outside(labels, found)
-    return LabelledSet(
-        frames=chosen, labels=boxes, classes=annotations.classes,
-        refusals=(*frames.skipped, *refusals, *found.refusals()),
-    )  # fmt: skip
+    pairing = pair_labels(images, labels)
+    return pairing.load(spread(tuple(pairing.match.keys), limit))
+
+
+def pictures(images: Path, names: Sequence[str]) -> CalibrationSet:
+    """These pictures of a folder (`val/a.jpg`), or frames of a video (`clip.avi#000120`)."""
+    if not images.is_dir():
+        numbers = [int(name.rpartition("#")[2]) for name in names]
+        return CalibrationSet.from_video(images, indices=numbers)
+    import msgspec
+
+    frames = CalibrationSet.from_list([images / name for name in names])
+    below = Path(frames.root).relative_to(Path.cwd() / images)
+    samples = tuple(
+        msgspec.structs.replace(sample, source=(below / sample.source).as_posix())
+        for sample in frames.samples
+    )
+    return msgspec.structs.replace(frames, root=str(images), samples=samples)
+
+
+def spread(names: Sequence[str], limit: int | None) -> Sequence[str]:
+    """At most `limit` of them, evenly apart.
+
+    >>> spread("abcdef", 3)
+    ['a', 'c', 'e']
+    """
+    if limit is None or len(names) <= limit:
+        return names
+    return [names[index * len(names) // limit] for index in range(limit)]
 
 
 def _check_source(images: Path, labels: Path, annotations: Annotations) -> None:
@@ -196,49 +264,6 @@ def _check_source(images: Path, labels: Path, annotations: Annotations) -> None:
             expected=f"{annotations.source_sha256[:8]}…, the file {labels.name} was made for",
             cure="use that file, or labels made for this one",
         )
-
-
-def _paired(
-    frames: CalibrationSet, annotations: Annotations
-) -> tuple[list[tuple[int, str]], list[Refusal]]:
-    """(sample index, label key) of every picture with labels; and who has no partner."""
-    pairs, alone = [], []
-    for index, sample in enumerate(frames.samples):
-        key = next((key for key in _keys(sample.source) if key in annotations.boxes), None)
-        if key is None:
-            alone.append(sample.source)
-        else:
-            pairs.append((index, key))
-    unread = len(annotations.boxes.keys() - {key for _, key in pairs})
-    refusals = []
-    if alone:
-        refusals.append(Refusal(what=f"picture {alone[0]}" + " and others" * (len(alone) > 1),
-                                reason="no label file or entry", count=len(alone),
-                                instead="not used to judge accuracy"))  # fmt: skip
-    if unread:
-        refusals.append(Refusal(what="labels", reason="no readable picture of that name",
-                                count=unread, instead="ignored"))  # fmt: skip
-    return pairs, refusals
-
-
-def _keys(source: str) -> tuple[str, ...]:
-    """Names labels may be filed under.
-
-    >>> _keys("val/a.jpg"), _keys("clip.avi#000120")
-    (('val/a', 'a'), ('120',))
-    """
-    _, mark, number = source.rpartition("#")
-    if mark and number.isdigit():
-        return (str(int(number)),)
-    path = Path(source).with_suffix("")
-    return (path.as_posix(), path.name) if len(path.parts) > 1 else (path.name,)
-
-
-def _subset(frames: CalibrationSet, indices: Sequence[int]) -> CalibrationSet:
-    import msgspec
-
-    samples = tuple(frames.samples[index] for index in indices)
-    return msgspec.structs.replace(frames, samples=samples)
 
 
 @dataclass(kw_only=True)

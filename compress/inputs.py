@@ -1,7 +1,13 @@
 """The frames of a run: those it learns from and calibrates on, and those that judge it.
 
-No frame is in both. Frames to learn from are used without labels; of a video they keep a distance
-from the held-out ones, because neighbours are nearly the same picture.
+No frame is in both, by number or by content. Frames to learn from are used without labels; of a
+video they keep a distance from those that judge, because neighbours are nearly the same picture.
+
+    labels, a folder    pictures without labels teach; too few of them, and every second labelled
+                        one teaches too
+    labels, a video     the labelled frames judge, the others teach
+    no labels           a fifth judges how far a result agrees with the baseline: of a video the
+                        end, else every fifth picture
 """
 
 from __future__ import annotations
@@ -12,37 +18,60 @@ from pathlib import Path
 import msgspec
 
 from calib.images import open_video
-from calib.samples import CalibrationSet
-from compress.data import LabelledSet, find_labels, load_labelled, split
+from calib.samples import CalibrationSet, Sample
+from compress.data import (
+    DataError,
+    LabelledSet,
+    Pairing,
+    find_labels,
+    load_labelled,
+    pair_labels,
+    pictures,
+    split,
+    spread,
+)
 from devices.budget import Refusal
 from devices.report import Input
 
 __all__ = ["Frames", "packaged_frames", "user_frames"]
 
 SCENE_TRAIN = range(0, 520, 5)  # of the packaged clip; its labelled frames start at 556
-GAP_FRAMES = 20  # between a frame to learn from and a labelled one, in a user's video
+GAP_FRAMES = 20  # between a frame to learn from and one that judges, in a user's video
 TRAIN_MAX = 300  # frames to learn from; more cost time and add little to ranges
+TRAIN_FEW = 30  # fewer are used, and the report says so
+UNLABELLED_ENOUGH = 50  # pictures without labels that teach alone
+HELD_OUT_MAX = 500  # labelled pictures that judge; every stage runs them all
+JUDGED_SHARE = 5  # without labels, one frame in so many judges
+JUDGED_MIN, TAUGHT_MIN = 2, 8  # without labels: where fewer would judge or teach, none judges
 
 
 @dataclass(frozen=True, kw_only=True)
 class Frames:
-    """What there is to see. `inputs` name the sets and their hashes for the report."""
+    """What there is to see. `inputs` name the sets and their hashes for the report.
+
+    `held_out` has labels. Without, `judged` holds the frames to judge agreement on; None where
+    there are too few, which `refusals` says.
+    """
 
     train: CalibrationSet | None = None
     held_out: LabelledSet | None = None
+    judged: CalibrationSet | None = None
     inputs: tuple[Input, ...] = ()
+    notes: tuple[Refusal, ...] = ()
 
     @property
     def refusals(self) -> tuple[Refusal, ...]:
-        """Frames and boxes that could not be used."""
+        """Frames and boxes that could not be used, or are used otherwise than one may think."""
         skipped = self.train.skipped if self.train is not None else ()
-        return skipped + (self.held_out.refusals if self.held_out is not None else ())
+        boxes = self.held_out.refusals if self.held_out is not None else ()
+        return tuple(dict.fromkeys((*skipped, *boxes, *self.notes)))
 
 
 def packaged_frames(scene: Path, labels: Path) -> Frames:
     """The packaged street clip: frames 0 to 519 to learn from, later labelled ones to judge on."""
     train = CalibrationSet.from_video(scene, indices=SCENE_TRAIN)
-    return _named(train, load_labelled(scene, labels), scene.name, labels.name)
+    frames = Frames(train=train, held_out=load_labelled(scene, labels))
+    return _named(frames, scene.name, labels.name)
 
 
 def user_frames(data: Path | None, labels: Path | None, classes: tuple[str, ...]) -> Frames:
@@ -51,48 +80,144 @@ def user_frames(data: Path | None, labels: Path | None, classes: tuple[str, ...]
         return Frames()
     labels = labels or find_labels(data)
     if labels is None:
-        train = CalibrationSet.from_path(data, limit=TRAIN_MAX)
-        return _named(train, None, data.name, "")
-    labelled = load_labelled(data, labels)
-    if classes:
-        labelled = labelled.for_classes(classes)
-    if data.is_dir():
-        train, labelled = _split_folder(data, labelled)
-    else:
-        train = _split_video(data, labelled)
-    return _named(train, labelled, data.name, labels.name)
+        return _named(_without_labels(data), data.name, "")
+    pairing = pair_labels(data, labels)
+    frames = _from_folder(pairing) if data.is_dir() else _from_video(pairing)
+    if classes and frames.held_out is not None:
+        frames = replace(frames, held_out=frames.held_out.for_classes(classes))
+    return _named(frames, data.name, labels.name)
 
 
-def _split_video(data: Path, labelled: LabelledSet) -> CalibrationSet:
-    numbers = [int(sample.source.rpartition("#")[2]) for sample in labelled.frames.samples]
-    with open_video(data) as video:
+def _from_video(pairing: Pairing) -> Frames:
+    judge, notes = _at_most(tuple(pairing.match.keys))
+    with open_video(pairing.images) as video:
         count = 0 if video is None else video.frame_count
-    parts = split(count, numbers, gap=GAP_FRAMES)
-    return CalibrationSet.from_video(data, indices=parts.train, limit=TRAIN_MAX)
+    parts = split(count, [_number(name) for name in judge], gap=GAP_FRAMES)
+    train = CalibrationSet.from_video(pairing.images, indices=parts.train, limit=TRAIN_MAX)
+    return _judged_by(pairing.load(judge), train, notes)
 
 
-def _split_folder(data: Path, labelled: LabelledSet) -> tuple[CalibrationSet, LabelledSet]:
-    """Unlabelled pictures teach; where all have labels, every second one does, without them."""
-    known = {sample.source for sample in labelled.frames.samples}
-    everything = CalibrationSet.from_folder(data)
-    free = [sample.source for sample in everything.samples if sample.source not in known]
-    if not free:
-        free = [sample.source for sample in labelled.frames.samples[1::2]]
-        labelled = _every_second(labelled)
-    train = CalibrationSet.from_list([data / name for name in free], limit=TRAIN_MAX)
-    return train, labelled
+def _from_folder(pairing: Pairing) -> Frames:
+    """Pictures without labels teach; where they are too few, every second labelled one does too."""
+    judge, teach = list(pairing.match.keys), list(pairing.match.free)
+    notes: tuple[Refusal, ...] = ()
+    if len(teach) < UNLABELLED_ENOUGH and len(judge) > 1:
+        reason = (
+            f"{len(teach)} pictures without labels, fewer than {UNLABELLED_ENOUGH}, to learn from"
+        )
+        notes = (Refusal(what="labelled pictures, every second one", reason=reason,
+                         count=len(judge) // 2, instead="teach, without labels, and judge not"),
+                 )  # fmt: skip
+        teach, judge = sorted([*teach, *judge[1::2]]), judge[::2]
+    if not teach:
+        raise _nothing_to_learn(pairing.images)
+    judge, more = _at_most(judge)
+    train = pictures(pairing.images, spread(teach, TRAIN_MAX))
+    return _judged_by(pairing.load(judge), train, (*notes, *more))
 
 
-def _every_second(labelled: LabelledSet) -> LabelledSet:
-    frames = msgspec.structs.replace(labelled.frames, samples=labelled.frames.samples[::2])
-    return replace(labelled, frames=frames, labels=labelled.labels[::2])
+def _at_most(judge: list[str] | tuple[str, ...]) -> tuple[list[str], tuple[Refusal, ...]]:
+    over = len(judge) - HELD_OUT_MAX
+    note = Refusal(
+        what="labelled pictures",
+        reason=f"every stage runs all that judge; {HELD_OUT_MAX}, evenly spread, do",
+        count=over,
+        instead="do not judge",
+    )
+    return list(spread(judge, HELD_OUT_MAX)), (note,) if over > 0 else ()
 
 
-def _named(train: CalibrationSet, held_out: LabelledSet | None, data: str, labels: str) -> Frames:
+def _judged_by(held_out: LabelledSet, train: CalibrationSet, notes: tuple[Refusal, ...]) -> Frames:
+    teach, copies = _unlike(train.samples, held_out.frames.samples)
+    if not teach:
+        raise _nothing_to_learn(Path(train.root))
+    train = msgspec.structs.replace(train, samples=teach)
+    return Frames(train=train, held_out=held_out, notes=(*notes, *copies))
+
+
+def _unlike(
+    teach: tuple[Sample, ...], judge: tuple[Sample, ...]
+) -> tuple[tuple[Sample, ...], tuple[Refusal, ...]]:
+    """Those of `teach` that are no copy of one that judges."""
+    judging = {sample.sha256 for sample in judge}
+    same = [sample.source for sample in teach if sample.sha256 in judging]
+    if not same:
+        return teach, ()
+    note = Refusal(
+        what=f"picture {same[0]}" + " and others" * (len(same) > 1),
+        reason="the same pixels as a picture that judges",
+        count=len(same),
+        instead="does not teach",
+    )
+    return tuple(sample for sample in teach if sample.sha256 not in judging), (note,)
+
+
+def _without_labels(data: Path) -> Frames:
+    limit = TRAIN_MAX * JUDGED_SHARE // (JUDGED_SHARE - 1)
+    frames = CalibrationSet.from_path(data, limit=limit)
+    teach, judge = _fifth_apart(frames)
+    teach, copies = _unlike(teach, judge)
+    if len(judge) < JUDGED_MIN or len(teach) < max(TAUGHT_MIN, len(judge)):
+        note = Refusal(
+            what="frames that judge and do not teach",
+            reason=f"of {len(frames)} frames {len(judge)} would judge and {len(teach)} teach",
+            instead="no agreement is judged; give more with --data, or labels",
+        )
+        train = msgspec.structs.replace(frames, samples=frames.samples[:TRAIN_MAX])
+        return Frames(train=train, notes=(note,))
+    return Frames(
+        train=msgspec.structs.replace(frames, samples=teach),
+        judged=msgspec.structs.replace(frames, samples=judge),
+        notes=copies,
+    )
+
+
+def _fifth_apart(frames: CalibrationSet) -> tuple[tuple[Sample, ...], tuple[Sample, ...]]:
+    """(frames that teach, a fifth that judges): of a video the end, with a gap before it."""
+    samples = frames.samples
+    if frames.kind == "video":
+        cut = len(samples) - len(samples) // JUDGED_SHARE
+        teach, judge = samples[:cut], samples[cut:]
+        if judge:
+            last = _number(judge[0].source) - GAP_FRAMES
+            teach = tuple(sample for sample in teach if _number(sample.source) < last)
+    else:
+        judge = samples[JUDGED_SHARE - 1 :: JUDGED_SHARE]
+        teach = tuple(s for index, s in enumerate(samples, 1) if index % JUDGED_SHARE)
+    return teach, judge
+
+
+def _number(source: str) -> int:
+    return int(source.rpartition("#")[2])
+
+
+def _nothing_to_learn(data: Path) -> DataError:
+    return DataError(
+        str(data),
+        found="no picture that does not also judge",
+        expected="some to learn from and to calibrate on",
+        cure="add different pictures to --data, with or without labels",
+    )
+
+
+def _named(frames: Frames, data: str, labels: str) -> Frames:
+    """The frames with a line a set for the report, and a note where few teach."""
+    train, held_out, judged = frames.train, frames.held_out, frames.judged
+    assert train is not None  # there was --data
     inputs = [
         Input(role="data", name=data, sha256=train.sha256, note=f"{len(train)} frames, no labels")
     ]
     if held_out is not None:
         note = f"{len(held_out)} held-out frames, {held_out.box_count} boxes"
         inputs.append(Input(role="labels", name=labels, sha256=held_out.sha256, note=note))
-    return Frames(train=train, held_out=held_out, inputs=tuple(inputs))
+    if judged is not None:
+        note = f"{len(judged)} other frames, to judge agreement on"
+        inputs.append(Input(role="judged", name=data, sha256=judged.sha256, note=note))
+    few = Refusal(
+        what="a usual number of frames to learn from and calibrate on",
+        reason=f"{len(train)} frames, fewer than {TRAIN_FEW}: "
+        "INT8 ranges may miss what more would show",
+        instead="all were used; give more with --data",
+    )
+    notes = (*frames.notes, few) if len(train) < TRAIN_FEW else frames.notes
+    return replace(frames, inputs=tuple(inputs), notes=notes)

@@ -12,6 +12,8 @@ Our own, one line a frame, for videos (keys are 0-based frame numbers) and folde
 Boxes are x1, y1, x2, y2 in pixels of the frame, 0 at the left and top edge, then the index of the
 class. A frame with an empty list was looked at and holds nothing.
 
+Keys are kept as they are written: `compress.data` finds the picture, and reads frame numbers.
+
     DataError   a JetpressError: a file is missing or malformed, at the place the message names
 """
 
@@ -25,13 +27,16 @@ from xml.etree import ElementTree
 
 import msgspec
 
+from calib.images import IMAGE_SUFFIXES
+from devices.budget import Refusal
 from devices.errors import JetpressError
 
-__all__ = ["FORMAT", "Annotations", "Box", "DataError", "LabelFile", "read_annotations",
-           "write_label_file"]  # fmt: skip
+__all__ = ["FORMAT", "Annotations", "Box", "DataError", "LabelFile", "holds_boxes",
+           "picture_key", "read_annotations", "write_label_file"]  # fmt: skip
 
 FORMAT = "jetpress-labels-1"
 _NAME_FILES = ("data.yaml", "dataset.yaml", "config.yaml", "classes.txt", "obj.names")
+_LIST_FILES = ("train.txt", "val.txt", "valid.txt", "test.txt", "trainval.txt", "labels.txt")
 
 
 class DataError(JetpressError):
@@ -55,13 +60,14 @@ class Annotations:
     """What a label source says, before any image was looked at.
 
     `boxes` by key: the image's path without its suffix, or a frame number. In pixels, or in parts
-    of the image's width and height when `relative`.
+    of the image's width and height when `relative`. `refusals`: what was not read as it stands.
     """
 
     classes: tuple[str, ...]
     boxes: dict[str, tuple[Box, ...]] = field(default_factory=dict)
     relative: bool = False
     source_sha256: str = ""
+    refusals: tuple[Refusal, ...] = ()
 
 
 class LabelFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -93,6 +99,17 @@ def read_annotations(path: Path) -> Annotations:
             cure="name the folder that holds the label files",
         )
     return _read_json(path)
+
+
+def holds_boxes(path: Path) -> bool:
+    """Whether a .txt or .xml beside a picture begins as labels do, not as a caption does."""
+    if not path.is_file():
+        return False
+    text = path.read_text(encoding="utf-8", errors="replace")
+    if path.suffix == ".xml":
+        return "<annotation" in text
+    words = next(iter(_lines(text)), "").split()
+    return len(words) in (5, 6) and all(re.fullmatch(r"[-+.\deE]+", word) for word in words)
 
 
 def write_label_file(labels: LabelFile, path: Path) -> None:
@@ -172,14 +189,17 @@ def _own(path: Path, labels: LabelFile) -> Annotations:
             if not 0 <= row[4] < len(labels.classes):
                 where = f"{path}: frames[{key!r}]"
                 raise _malformed(where, f"class {row[4]}", f"0 to {len(labels.classes) - 1}")
-        boxes[_key(key)] = tuple(Box(*row) for row in rows)
+        boxes[picture_key(key)] = tuple(Box(*row) for row in rows)
     return Annotations(classes=labels.classes, boxes=boxes, source_sha256=labels.source_sha256)
 
 
 def _coco(path: Path, labels: _Coco) -> Annotations:
     index = {category.id: i for i, category in enumerate(labels.categories)}
-    keys = {image.id: _key(image.file_name) for image in labels.images}
+    keys = {image.id: picture_key(image.file_name) for image in labels.images}
     boxes: dict[str, list[Box]] = {key: [] for key in keys.values()}
+    if len(boxes) < len(keys):
+        key = next(key for key in boxes if list(keys.values()).count(key) > 1)
+        raise _malformed(f"{path}: images", f"several called {key!r}", "each image once")
     for number, box in enumerate(labels.annotations):
         where = f"{path}: annotations[{number}]"
         if box.image_id not in keys:
@@ -195,24 +215,27 @@ def _coco(path: Path, labels: _Coco) -> Annotations:
     return Annotations(classes=classes, boxes={key: tuple(rows) for key, rows in boxes.items()})
 
 
-def _key(name: str) -> str:
-    """An image's name without suffix; a frame number without leading zeros.
+def picture_key(name: str) -> str:
+    """An image's name without its suffix.
 
-    >>> _key("a/b.c.jpg"), _key("000120")
-    ('a/b.c', '120')
+    >>> picture_key("a/b.c.jpg"), picture_key("b.c"), picture_key("000120")
+    ('a/b.c', 'b.c', '000120')
     """
-    if name.isdigit():
-        return str(int(name))
-    return Path(name).with_suffix("").as_posix() if Path(name).suffix else name
+    path = Path(name)
+    known = path.suffix.lower() in IMAGE_SUFFIXES
+    return path.with_suffix("").as_posix() if known else path.as_posix()
 
 
 # YOLO: a .txt per image, lines of `class cx cy width height` in parts of the image
 
 
 def _read_yolo(folder: Path, files: list[Path]) -> Annotations:
-    boxes = {}
+    boxes, lists = {}, []
     for path in files:
         if path.name in _NAME_FILES:
+            continue
+        if path.name in _LIST_FILES and _lists(path):
+            lists.append(path)
             continue
         key = path.relative_to(folder).with_suffix("").as_posix()
         boxes[key] = tuple(_yolo_lines(path))
@@ -224,16 +247,30 @@ def _read_yolo(folder: Path, files: list[Path]) -> Annotations:
             f"class {highest}",
             f"0 to {len(classes) - 1}, the classes of its names file",
         )
-    return Annotations(classes=classes, boxes=boxes, relative=True)
+    ignored = tuple(
+        Refusal(what=f"label file {path.name}", reason="it lists names and holds no boxes",
+                instead="ignored")
+        for path in lists
+    )  # fmt: skip
+    return Annotations(classes=classes, boxes=boxes, relative=True, refusals=ignored)
+
+
+def _lists(path: Path) -> bool:
+    """Whether a file of a list's name holds one: the picture of a train may be train.jpg."""
+    first = next(iter(_lines(_text(path))), "")
+    return bool(first) and len(first.split()) < 5
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise _malformed(str(path), "bytes that are not text", "text in UTF-8") from error
 
 
 def _yolo_lines(path: Path) -> list[Box]:
     rows = []
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except UnicodeDecodeError as error:
-        raise _malformed(str(path), "bytes that are not text", "YOLO lines") from error
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(_text(path).splitlines(), 1):
         words = line.split()
         if not words:
             continue
@@ -255,7 +292,7 @@ def _yolo_names(folder: Path) -> tuple[str, ...]:
     for place in (folder, *list(folder.parents)[:2]):
         for path in (place / name for name in _NAME_FILES):
             if path.is_file():
-                text = path.read_text(encoding="utf-8")
+                text = _text(path)
                 return _yaml_names(path, text) if path.suffix == ".yaml" else _lines(text)
     return ()
 
@@ -286,7 +323,9 @@ def _yaml_names(path: Path, text: str) -> tuple[str, ...]:
     return names
 
 
-# VOC: an .xml per image
+# VOC: an .xml per image. VOC's own judge leaves a `difficult` box out by the overlap it uses for
+# all boxes (IoU .5); here it is a crowd as COCO has them: what lies in it by half of its own area
+# counts neither way. So a small box inside a big difficult one is forgiven; VOC counts it as wrong.
 
 
 def _read_voc(folder: Path, files: list[Path]) -> Annotations:
@@ -299,7 +338,11 @@ def _read_voc(folder: Path, files: list[Path]) -> Annotations:
         key: tuple(Box(*box, classes.index(name), crowd) for name, box, crowd in rows)
         for key, rows in found.items()
     }
-    return Annotations(classes=classes, boxes=boxes)
+    difficult = sum(box.crowd for rows in boxes.values() for box in rows)
+    note = Refusal(what="VOC's rule for boxes marked difficult", reason="judged by COCO's rules",
+                   count=difficult, instead="as a crowd: what lies in one by half counts neither "
+                   "as found nor as wrong")  # fmt: skip
+    return Annotations(classes=classes, boxes=boxes, refusals=(note,) if difficult else ())
 
 
 def _xml(path: Path) -> ElementTree.Element:

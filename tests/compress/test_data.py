@@ -92,6 +92,76 @@ def test_a_malformed_yolo_line_is_named_with_its_file(tmp_path, line):
         read_annotations(labels)
 
 
+def test_a_list_of_pictures_among_yolo_labels_is_ignored_and_said(tmp_path):
+    labels = yolo(tmp_path / "labels", a="0 .5 .5 .5 .5", train="images/a.jpg\nimages/b.jpg\n")
+    found = read_annotations(labels)
+    assert found.boxes.keys() == {"a"}
+    assert [note.what for note in found.refusals] == ["label file train.txt"]
+
+
+def test_the_labels_of_a_picture_of_a_train_are_no_list(tmp_path):
+    found = read_annotations(yolo(tmp_path / "labels", train="0 .5 .5 .5 .5", test=""))
+    assert (found.boxes.keys(), found.refusals) == ({"train", "test"}, ())
+
+
+def test_darknet_labels_lie_beside_their_pictures(tmp_path):
+    images = pictures(tmp_path / "obj", "a.png", "b.png")
+    yolo(images, a="1 0.5 0.5 0.25 0.5", classes="cat\ndog\n")
+    assert find_labels(images) == images
+    found = load_labelled(images, images)
+    assert only(found).xyxy.tolist() == [[30, 10, 50, 30]]
+    assert found.classes == ("cat", "dog")
+
+
+def test_voc_labels_may_lie_beside_their_pictures_too(tmp_path):
+    images = pictures(tmp_path / "obj", "a.png")
+    voc(images, "a", ("cell", 1, 1, 10, 20, 0))
+    assert find_labels(images) == images
+
+
+def test_captions_beside_pictures_are_no_labels(tmp_path):
+    images = pictures(tmp_path / "obj", "a.png")
+    yolo(images, a="a grey wall in the evening sun")
+    assert find_labels(images) is None
+
+
+def test_zero_padded_coco_names_are_frames_of_a_video(tmp_path, video):
+    coco = {
+        "images": [{"id": 1, "file_name": "frames/000010.jpg"}, {"id": 2, "file_name": "8.jpg"}],
+        "categories": [{"id": 1, "name": "person"}],
+        "annotations": [{"image_id": 1, "category_id": 1, "bbox": [10, 10, 20, 5]}],
+    }
+    (tmp_path / "c.json").write_text(json.dumps(coco))
+    found = load_labelled(video, tmp_path / "c.json")
+    assert [s.source for s in found.frames.samples] == ["clip.avi#000008", "clip.avi#000010"]
+    assert [len(labels) for labels in found.labels] == [0, 1]
+
+
+def test_coco_images_of_one_name_are_refused(tmp_path):
+    coco = {"images": [{"id": 1, "file_name": "a.jpg"}, {"id": 2, "file_name": "a.png"}],
+            "annotations": [], "categories": []}  # fmt: skip
+    (tmp_path / "c.json").write_text(json.dumps(coco))
+    with pytest.raises(DataError, match="found several called 'a'"):
+        read_annotations(tmp_path / "c.json")
+
+
+def test_our_labels_find_zero_padded_pictures(tmp_path):
+    images = pictures(tmp_path / "i", "000120.png")
+    rows = ((1.0, 1.0, 9.0, 9.0, 0),)
+    assert len(only(load_labelled(images, own(tmp_path / "l.json", {"000120": rows})))) == 1
+    assert len(only(load_labelled(images, own(tmp_path / "m.json", {"000120.png": rows})))) == 1
+
+
+def test_one_label_of_two_pictures_of_its_name_is_of_neither(tmp_path):
+    images = pictures(tmp_path / "i", "x/a.png", "y/a.png", "y/b.png")
+    rows = ((1.0, 1.0, 9.0, 9.0, 0),)
+    found = load_labelled(images, own(tmp_path / "l.json", {"a": rows, "b": rows}))
+    assert [sample.source for sample in found.frames.samples] == ["y/b.png"]
+    assert {refusal.count for refusal in found.refusals} == {2}
+    with pytest.raises(DataError, match="no label for any of 3"):
+        load_labelled(images, own(tmp_path / "l.json", {"a": rows}))
+
+
 def test_coco_boxes_keep_their_crowds_and_categories(tmp_path):
     images = pictures(tmp_path / "images", "a.png", "b.png")
     coco = {
@@ -146,6 +216,8 @@ def test_voc_counts_from_one_and_a_difficult_box_is_a_crowd(tmp_path):
     assert found.classes == ("blob", "cell")
     assert only(found).xyxy.tolist() == [[0, 0, 10, 20], [4, 4, 9, 9]]
     assert only(found).crowd.tolist() == [False, True]
+    [note] = found.refusals  # COCO's crowds are not quite VOC's difficult boxes
+    assert (note.what, note.count) == ("VOC's rule for boxes marked difficult", 1)
 
 
 def test_voc_without_a_number_or_with_broken_xml_is_refused(tmp_path):
@@ -242,7 +314,7 @@ def test_pictures_and_labels_without_a_partner_are_counted(tmp_path):
     found = load_labelled(images, find_labels(images))
     assert [sample.source for sample in found.frames.samples] == ["a.png", "sub/b.png"]
     assert {refusal.reason: refusal.count for refusal in found.refusals} == {
-        "no label file or entry": 1, "no readable picture of that name": 2,
+        "no label file or entry": 1, "no picture of that name": 2,
     }  # fmt: skip
 
 
@@ -265,6 +337,9 @@ def test_for_classes_keeps_and_renumbers_and_says_when_nothing_is_left(tmp_path)
     dogs = found.for_classes(("cat", "dog"))
     assert only(dogs).xyxy.tolist() == [[2, 2, 9, 9]]
     assert only(dogs).class_id.tolist() == [1]
+    [lost] = dogs.refusals
+    assert (lost.what.endswith("does not know: person"), lost.count) == (True, 1)
+    assert found.for_classes(("person", "dog")).refusals == ()
     assert dogs.sha256 != found.sha256 == load_labelled(images, tmp_path / "l.json").sha256
     with pytest.raises(DataError, match="found classes person, dog"):
         found.for_classes(("persons",))
