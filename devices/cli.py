@@ -159,7 +159,7 @@ def _forecast(
 
 def _as_error(model: Path, refused: Forecast) -> InputError:
     first = refused.refusals[0]
-    reasons = "; ".join(refusal.reason.rstrip(".") for refusal in refused.refusals)
+    reasons = "; ".join(refusal.reason for refusal in refused.refusals)
     return InputError(
         f"{model}: {first.what}",
         found=f"a refusal: {reasons}",
@@ -205,15 +205,16 @@ def _show_all(model: Path, costs: Costs, forecasts: Sequence[Forecast]) -> None:
         for refusal in shown.refusals:
             refused.setdefault((refusal.reason, refusal.instead), []).append(shown.profile)
     for (reason, instead), names in refused.items():
-        _wrapped(f"refused: {', '.join(names)}: {reason.rstrip('.')}. Instead: {instead}.",
+        _wrapped(f"refused: {', '.join(names)}: {reason}. Instead: {instead}.",
                  hang="    ")  # fmt: skip
 
 
 def _describe(model: Path, costs: Costs) -> None:
+    assumed = " (assumed: the file leaves it open)" if costs.batch_open else ""
     click.echo(
         f"{model.name}: {costs.params / 1e6:.2f} M weights, "
         f"{costs.macs / 1e9:.3f} G multiply-adds, "
-        f"{len(costs.kernels)} kernels, batch {costs.batch}, opset {costs.opset}"
+        f"{len(costs.kernels)} kernels, batch {costs.batch}{assumed}, opset {costs.opset}"
     )
 
 
@@ -255,7 +256,7 @@ def _show_software(board: Profile) -> None:
     _table(rows)
     for precision in PRECISIONS:
         refusal = board.refuse(precision)
-        said = "yes" if refusal is None else f"no. {refusal.reason} Instead: {refusal.instead}."
+        said = "yes" if refusal is None else f"no. {refusal.reason}. Instead: {refusal.instead}."
         _wrapped(f"  {precision}: {said}")
 
 

@@ -50,7 +50,7 @@ class MissingExtraError(JetpressError):
 
 
 def nearest(name: str, known: tuple[str, ...]) -> str:
-    """A half sentence that suggests the closest known name, or lists all of them.
+    """A half sentence that suggests the closest known name, whatever its case, or lists them all.
 
     >>> nearest("jetson-nan", ("jetson-nano", "board"))
     "did you mean 'jetson-nano'?"
@@ -59,7 +59,8 @@ def nearest(name: str, known: tuple[str, ...]) -> str:
     """
     import difflib
 
-    close = difflib.get_close_matches(name, known, n=2, cutoff=0.6)
+    spelt = {word.lower(): word for word in reversed(known)}
+    close = difflib.get_close_matches(name.lower(), tuple(spelt), n=2, cutoff=0.6)
     if close:
-        return "did you mean " + " or ".join(repr(word) for word in close) + "?"
+        return "did you mean " + " or ".join(repr(spelt[word]) for word in close) + "?"
     return "known: " + ", ".join(known)

@@ -1,7 +1,8 @@
 """Costs + Profile -> Forecast: what is predicted of a network on a board, or why it may not run.
 
-What the board cannot honour is refused: a precision, an opset, a build that contradicts the file's
-Q/DQ, more memory than CUDA is shown. Where it is only the memory, the facts are there all the same.
+What the board cannot honour is refused: a precision, an opset, an operation outside ONNX, a build
+that contradicts the file's Q/DQ, more memory than CUDA is shown. Where it is only the memory, the
+facts are there all the same.
 """
 
 from __future__ import annotations
@@ -68,6 +69,7 @@ def _refusals(costs: Costs, profile: Profile, precision: str) -> Tuple[Refusal, 
         profile.refuse("int8" if count else precision),
         _contradiction(count, profile, precision),
         profile.refuse_opset(costs.opset),
+        _foreign(costs),
     )
     return tuple(refusal for refusal in found if refusal is not None)
 
@@ -87,6 +89,19 @@ def _contradiction(count: int, profile: Profile, precision: str) -> Optional[Ref
             instead="call it int8, or take the model from before it was quantized",
         )
     return None
+
+
+def _foreign(costs: Costs) -> Optional[Refusal]:
+    """Operations of other domains than ONNX's (and TensorRT's own), which no TensorRT has."""
+    names = [name for name in costs.unknown_ops if "::" in name]
+    if not names:
+        return None
+    return Refusal(
+        what="an operation outside ONNX",
+        reason=f"TensorRT runs {', '.join(names)} only with a plugin, whose time nobody can say",
+        instead="export without it",
+        count=len(names),
+    )
 
 
 def _room(memory_mb: Measurement, profile: Profile) -> Tuple[Tuple[Refusal, ...], Tuple[str, ...]]:

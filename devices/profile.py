@@ -218,7 +218,7 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         why = self.architecture.missing[precision]
         return Refusal(
             what=f"{precision} on {self.name}",
-            reason=f"SM {self.sm}: {why.reason} It would have needed {why.needs}.",
+            reason=f"SM {self.sm}: {why.reason}; it would have needed {why.needs}",
             instead=why.instead,
         )
 

@@ -89,8 +89,11 @@ class Kernel(msgspec.Struct, frozen=True, kw_only=True):
     writes_int8: bool = False
 
 
-class Costs(msgspec.Struct, frozen=True, kw_only=True):
-    """What a network costs on any board; `unknown_ops` are `domain::Op` names nobody can price."""
+class Costs(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a network costs on any board; `unknown_ops` are `domain::Op` names nobody can price.
+
+    `batch_open`: the file leaves its batch open, and `batch` is an assumption.
+    """
 
     kernels: Tuple[Kernel, ...]
     params: int
@@ -101,6 +104,7 @@ class Costs(msgspec.Struct, frozen=True, kw_only=True):
     unknown_ops: Tuple[str, ...]
     batch: int
     opset: int
+    batch_open: bool = False
 
 
 class LayerTime(msgspec.Struct, frozen=True, kw_only=True):

@@ -42,7 +42,11 @@ def read_toml(path: Path, kind: Type[T], error: Type[JetpressError]) -> T:
         raise error(
             str(path), found="no such file", expected="a TOML file", cure="check the path"
         ) from None
-    except (OSError, UnicodeDecodeError) as problem:
+    except OSError as problem:
+        raise error(str(path), found=problem.strerror or str(problem),
+                    expected="a TOML file that can be read",
+                    cure="name a file that you may read") from problem  # fmt: skip
+    except UnicodeDecodeError as problem:
         raise error(str(path), found=str(problem), expected="a TOML file", cure=cure) from problem
     except tomllib.TOMLDecodeError as problem:
         raise error(str(path), found=str(problem), expected="valid TOML", cure=cure) from problem

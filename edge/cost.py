@@ -1,6 +1,7 @@
 """ONNX graph -> fused kernels with operations and elements moved; the only file that reads ONNX.
 
-Constants are folded, functions inlined, every shape must be static. Weights kept beside the file
+Constants are folded, functions inlined; every shape must be static, but for a batch left open: that
+is taken to be 1. Weights kept beside the file
 are not read: only shapes matter. The numbers are those of the graph, not of a board:
 `devices.roofline` prices them. An operation nobody can price is a kernel of class "other" and is
 named in `unknown_ops`. `onnx` is imported inside functions and only on a host.
@@ -10,6 +11,8 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any, Dict, List, Set, Tuple
+
+import msgspec
 
 from devices.errors import JetpressError, MissingExtraError
 from devices.roofline import Costs
@@ -43,7 +46,7 @@ class CostError(JetpressError):
 
 
 def costs_from_onnx(path: Path) -> Costs:
-    """Costs of the network in an ONNX file, batch as exported.
+    """Costs of the network in an ONNX file, batch as exported, or 1 where the file leaves it open.
 
     Raises:
         CostError: the file is missing, unreadable or empty, or a shape is not static.
@@ -69,8 +72,9 @@ def read_graph(path: Path) -> Graph:
     """
     model = _load(path)
     _require_static_inputs(model, path)
+    opened = _close_batch(model)
     model = _with_shapes(model, path)
-    return _Reader(model, path).read()
+    return msgspec.structs.replace(_Reader(model, path).read(), batch_open=opened)
 
 
 class _Reader:
@@ -197,18 +201,33 @@ def _load(path: Path) -> _Proto:
     return model
 
 
+def _close_batch(model: _Proto) -> bool:
+    """Put 1 wherever an input's first size is left open; True when one was."""
+    stored = {tensor.name for tensor in model.graph.initializer}
+    inputs = [info for info in model.graph.input if info.name not in stored]
+    first = [info.type.tensor_type.shape.dim[:1] for info in inputs]
+    opened = [dim for dims in first for dim in dims if dim.dim_value < 1]
+    names = {dim.dim_param for dim in opened} - {""}
+    for info in (*model.graph.value_info, *model.graph.output):
+        dims = info.type.tensor_type.shape.dim
+        opened += [dim for dim in dims if dim.dim_param in names]
+    for dim in opened:
+        dim.dim_value = 1
+    return bool(opened)
+
+
 def _require_static_inputs(model: _Proto, path: Path) -> None:
     stored = {tensor.name for tensor in model.graph.initializer}
     for info in model.graph.input:
         dims = info.type.tensor_type.shape.dim
-        if info.name in stored or all(dim.dim_value > 0 for dim in dims):
+        if info.name in stored or all(dim.dim_value > 0 for dim in dims[1:]):
             continue
         shown = ", ".join(str(dim.dim_value or dim.dim_param or "?") for dim in dims)
         raise CostError(
             f"{path}: input {info.name!r}",
             found=f"dynamic shape ({shown})",
-            expected="every size a number",
-            cure="export with a fixed batch and size (torch.onnx.export without dynamic_axes), or "
+            expected="every size a number, but for the batch",
+            cure="export with a fixed size (torch.onnx.export without dynamic_axes), or "
             "run: python -m onnxruntime.tools.make_dynamic_shape_fixed",
         )
 

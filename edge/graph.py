@@ -40,7 +40,10 @@ class Constant(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Graph(msgspec.Struct, frozen=True, kw_only=True):
-    """`nodes` in topological order, without the constant ones; every shape is static."""
+    """`nodes` in topological order, without the constant ones; every shape is static.
+
+    `batch_open`: the file leaves its batch open, and 1 was put there.
+    """
 
     nodes: Tuple[Node, ...]
     shapes: Dict[str, Tuple[int, ...]]
@@ -49,6 +52,7 @@ class Graph(msgspec.Struct, frozen=True, kw_only=True):
     outputs: Tuple[str, ...]
     opset: int
     unknown_ops: Tuple[str, ...] = ()
+    batch_open: bool = False
 
     def data_inputs(self, node: Node) -> Tuple[str, ...]:
         """The inputs that are computed, not constant."""

@@ -53,6 +53,7 @@ def costs_from_graph(graph: Graph) -> Costs:
         unknown_ops=graph.unknown_ops,
         batch=first[0] if first else 1,
         opset=graph.opset,
+        batch_open=graph.batch_open,
     )
 
 

@@ -71,7 +71,8 @@ def test_a_q_dq_file_on_a_nano_is_one_message_and_exit_2(devices):
     code, out, err = devices("predict", NET_INT8, "--profile", "jetson-nano")
     assert (code, out) == (2, "")
     assert err.count("\n") == 1
-    for part in ("int8 on jetson-nano", "TensorRT issue 3399", "prune, distil and run in fp16"):
+    for part in ("int8 on jetson-nano", "TensorRT issue 3399", "prune, distil and run in fp16",
+                 "or jetson-orin-nano; expected what"):  # fmt: skip
         assert part in err
     assert devices("predict", NET_INT8, "--profile", "jetson-nano", "--precision", "fp16")[0] == 2
 
@@ -98,6 +99,28 @@ def test_an_opset_the_board_cannot_read_is_refused(devices, tmp_path):
     stored["opset"] = 18
     path.write_text(json.dumps(stored))
     assert devices("predict", str(path), "--profile", "jetson-orin-nano")[0] == 0
+
+
+def test_an_operation_outside_onnx_is_refused_by_name(devices, tmp_path):
+    stored = json.loads(Path(NET).read_text())
+    path = tmp_path / "net.json"
+    path.write_text(json.dumps({**stored, "unknown_ops": ["acme::Wobble"]}))
+    code, out, err = devices("predict", str(path), "--profile", "jetson-orin-nano")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "TensorRT runs acme::Wobble only with a plugin" in err
+    code, out, _ = devices("predict", str(path), "--all")
+    assert (code, "acme::Wobble" in out, "predicted" in out) == (0, True, False)
+    path.write_text(json.dumps({**stored, "unknown_ops": ["NonZero"]}))
+    assert devices("predict", str(path), "--profile", "jetson-orin-nano")[0] == 0
+
+
+def test_an_assumed_batch_is_said(devices, tmp_path):
+    stored = json.loads(Path(NET).read_text())
+    path = tmp_path / "net.json"
+    path.write_text(json.dumps({**stored, "batch_open": True}))
+    code, out, _ = devices("predict", str(path), "--profile", "jetson-nano")
+    assert (code, "batch 1 (assumed: the file leaves it open)" in out) == (0, True)
+    assert "assumed" not in devices("predict", NET, "--profile", "jetson-nano")[1]
 
 
 def test_json_holds_measurements_layers_and_refusals(devices):
@@ -152,6 +175,8 @@ def test_q_dq_built_in_another_precision_is_refused(devices):
     ("arguments", "message"),
     [
         (("show", "jetson-nan"), "did you mean 'jetson-nano'"),
+        (("show", "JETSON-NANO"), "did you mean 'jetson-nano'"),
+        (("predict", NET, "--profile", "jetson-nano", "--mode", "maxm"), "did you mean 'MAXN'"),
         (("predict", NET), "neither --profile nor --all"),
         (("predict", NET, "--all", "--profile", "jetson-nano"), "both --profile and --all"),
         (("predict", NET, "--all", "--mode", "15W"), "boards name theirs differently"),

@@ -1,5 +1,6 @@
 """Every board loads, says where each fact was read, and refuses what it cannot do, with why."""
 
+import errno
 import math
 from pathlib import Path
 
@@ -88,6 +89,14 @@ def test_int8_is_refused_with_the_reason_the_need_and_the_alternative(name):
     for part in ("no fast INT8", "3399", "SM 6.1, 7.2 or newer", "jetson-orin-nano"):
         assert part in refusal.reason
     assert refusal.instead == "prune, distil and run in fp16"
+
+
+@pytest.mark.parametrize("name", ["jetson-nano", "jetson-tx2"])
+def test_a_reason_is_no_sentence_so_that_it_fits_into_one(name):
+    refusal = load_profile(name).refuse("int8")
+    assert not refusal.reason.endswith(".")
+    assert ". " not in refusal.reason
+    assert "; it would have needed SM 6.1" in refusal.reason
 
 
 def test_what_is_legal_is_not_refused():
@@ -193,3 +202,19 @@ def test_a_fault_in_a_file_is_reported_with_its_address(tmp_path, old, new, mess
 def test_a_missing_file_is_reported(tmp_path):
     with pytest.raises(ProfileError, match="no such file"):
         read_profile(tmp_path / "jetson-none.toml")
+
+
+def test_a_folder_and_a_file_without_leave_ask_for_another_not_for_corrections(
+    tmp_path, monkeypatch
+):
+    with pytest.raises(ProfileError, match=r"found Is a directory; .*; name a file") as said:
+        read_profile(tmp_path)
+    assert str(said.value).startswith(f"{tmp_path}: ")
+    path = changed(tmp_path, "x", "x")
+
+    def closed(self, encoding):
+        raise PermissionError(errno.EACCES, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "read_text", closed)
+    with pytest.raises(ProfileError, match=r"found Permission denied; .* that you may read"):
+        read_profile(path)

@@ -1,5 +1,6 @@
 """An ONNX graph becomes the kernels TensorRT would run, counted; what has no price is named."""
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -286,12 +287,26 @@ def test_an_output_whose_size_the_data_decides_is_named(costs):
 
 
 def test_a_dynamic_shape_is_refused_with_the_way_out(costs):
-    net = Net("batch", 3, 8, 8)
+    net = Net("batch", 3, "h", 8)
     with pytest.raises(
-        CostError, match=r"input 'x': found dynamic shape \(batch, 3, 8, 8\)"
+        CostError, match=r"input 'x': found dynamic shape \(batch, 3, h, 8\)"
     ) as said:
         costs(net, net.conv("x", 3, 4))
-    assert "export with a fixed batch and size" in said.value.cure
+    assert "export with a fixed size" in said.value.cure
+
+
+def test_a_batch_left_open_is_counted_as_one_and_said(costs, tmp_path):
+    nets = [Net(batch, 3, 8, 8) for batch in (1, "batch", 0)]
+    fixed, *opened = (costs(net, net.add("Flatten", net.conv("x", 3, 4))) for net in nets)
+    assert (fixed.batch_open, [net.batch_open for net in opened]) == (False, [True, True])
+    assert [msgspec.structs.replace(net, batch_open=False) for net in opened] == [fixed, fixed]
+    net = Net("batch", 3, 8, 8)
+    model = net.model(net.conv("x", 3, 4))
+    model.graph.output[0].CopyFrom(
+        helper.make_tensor_value_info(model.graph.output[0].name, 1, ["batch", 4, 8, 8])
+    )
+    onnx.save(model, str(tmp_path / "named.onnx"))
+    assert costs_from_onnx(tmp_path / "named.onnx").output_elems == 4 * 64
 
 
 @pytest.mark.parametrize(

@@ -213,7 +213,7 @@ def test_a_batch_is_refused_and_its_rate_not_compared(tmp_path):
 
 
 def test_the_text_says_the_mode_and_every_note_in_wrapped_lines(tmp_path):
-    unknown = msgspec.structs.replace(COSTS, unknown_ops=("my.domain::Fancy",))
+    unknown = msgspec.structs.replace(COSTS, unknown_ops=("NonZero",))
     bundle = bundle_at(tmp_path / "b", costs=unknown, accuracy=(drop(0.3),))
     board = load_profile("jetson-orin-nano-4gb")
     judged = judge_bundle(bundle, board, budget=board.budget)
@@ -221,7 +221,7 @@ def test_the_text_says_the_mode_and_every_note_in_wrapped_lines(tmp_path):
     assert f"board: jetson-orin-nano-4gb, mode {board.default_mode}\n" in text
     flat = " ".join(text.split())
     for words in ("note: The bundle was compressed for jetson-nano and is judged here for",
-                  "has no row of its own", "my.domain::Fancy"):  # fmt: skip
+                  "has no row of its own", "NonZero"):  # fmt: skip
         assert words in flat
     assert max(map(len, text.splitlines())) <= 100
     assert text.splitlines()[-1].startswith("basis: predicted - nothing ran on a")
