@@ -6,17 +6,34 @@ conv(pad(x, p), pads=q)             == conv(x, pads=p + q)     zero padding of H
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import onnx
     from numpy.typing import NDArray
 
-__all__ = ["fold_constants", "fold_pads", "name_weights", "state_shapes"]
+__all__ = ["bodies", "fold_constants", "fold_pads", "name_weights", "reads", "state_shapes"]
 
 _NEVER = frozenset({"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike",
                     "Multinomial", "Bernoulli", "If", "Loop", "Scan", "DequantizeLinear",
                     "QuantizeLinear"})  # fmt: skip
+
+
+def bodies(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
+    """The graphs a node carries: those of If, Loop and Scan."""
+    for item in node.attribute:
+        yield from ([item.g] if item.HasField("g") else []) + list(item.graphs)
+
+
+def reads(node: onnx.NodeProto) -> Iterator[str]:
+    """What a node reads, its bodies included; their own tensors are among the names."""
+    yield from node.input
+    for body in bodies(node):
+        yield from (value.name for value in body.output)
+        for inner in body.node:
+            yield from reads(inner)
 
 
 def fold_constants(model: onnx.ModelProto) -> None:
@@ -38,7 +55,7 @@ def _fold_nodes(model: onnx.ModelProto) -> bool:
             known.update(node.output)
     for node in folded:
         graph.node.remove(node)
-    wanted = {name for node in graph.node for name in node.input}
+    wanted = {name for node in graph.node for name in reads(node)}
     wanted |= {value.name for value in graph.output}
     names = [name for node in folded for name in node.output if name and name in wanted]
     for name, value in zip(names, _values(model, folded, names), strict=True):
@@ -91,7 +108,7 @@ def fold_pads(graph: onnx.GraphProto) -> None:
     values = {tensor.name: tensor for tensor in graph.initializer}
     readers: dict[str, list[onnx.NodeProto]] = {value.name: [] for value in graph.output}
     for node in graph.node:
-        for name in node.input:
+        for name in reads(node):
             readers.setdefault(name, []).append(node)
     ends = {value.name for value in graph.output}
     for pad in [node for node in graph.node if node.op_type == "Pad"]:
@@ -134,7 +151,7 @@ def _add_pads(conv: onnx.NodeProto, amounts: list[int]) -> None:
 
 
 def _drop_unread(graph: onnx.GraphProto) -> None:
-    read = {name for node in graph.node for name in node.input}
+    read = {name for node in graph.node for name in reads(node)}
     read |= {value.name for value in graph.output}
     kept = [tensor for tensor in graph.initializer if tensor.name in read]
     del graph.initializer[:]
@@ -159,7 +176,7 @@ def name_weights(graph: onnx.GraphProto) -> None:
     pass. A weight that several layers share keeps its name.
     """
     tensors = {tensor.name: tensor for tensor in graph.initializer}
-    reads = [name for node in graph.node for name in node.input]
+    readers = Counter(name for node in graph.node for name in reads(node))
     for node in graph.node:
         path = node.name.rpartition("/")[0].strip("/").replace("/", ".")
         if node.op_type not in ("Conv", "ConvTranspose", "Gemm") or not path:
@@ -167,6 +184,6 @@ def name_weights(graph: onnx.GraphProto) -> None:
         for index, suffix in ((1, "weight"), (2, "bias")):
             old = node.input[index] if index < len(node.input) else ""
             new = f"{path}.{suffix}"
-            if old in tensors and reads.count(old) == 1 and new not in tensors:
+            if old in tensors and readers[old] == 1 and new not in tensors:
                 tensors[new] = tensors.pop(old)
                 tensors[new].name = node.input[index] = new

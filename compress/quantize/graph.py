@@ -8,15 +8,17 @@ A *matrix op* multiplies by weights: Conv, ConvTranspose, Gemm, MatMul.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from compress.onnx_clean import bodies, reads
+
 if TYPE_CHECKING:
-    from onnx import ModelProto, NodeProto
+    from onnx import GraphProto, ModelProto, NodeProto
 
 __all__ = ["MATRIX_OPS", "Pair", "QdqGraph", "attribute", "weight_axis"]
 
@@ -83,7 +85,7 @@ class QdqGraph:
         self._producer = {name: node for node in self.nodes for name in node.output}
         self._readers: dict[str, list[NodeProto]] = defaultdict(list)
         for node in self.nodes:
-            for name in node.input:
+            for name in reads(node):
                 self._readers[name].append(node)
         self._names = {*self._producer, *self.initializers, *self.inputs}
         self._names.update(node.name for node in self.nodes)
@@ -95,7 +97,7 @@ class QdqGraph:
         return self._producer.get(tensor)
 
     def readers(self, tensor: str) -> tuple[NodeProto, ...]:
-        """The nodes that read `tensor`, one entry per input that does."""
+        """The nodes that read `tensor`, one entry per input that does, or read in a body."""
         return tuple(self._readers.get(tensor, ()))
 
     def by_type(self, *ops: str) -> tuple[NodeProto, ...]:
@@ -162,7 +164,7 @@ class QdqGraph:
         """Tensor -> the number of nodes on the longest way to it from a graph input."""
         depths: dict[str, int] = {}
         for node in _ordered(self.nodes):
-            here = 1 + max((depths.get(name, 0) for name in node.input), default=0)
+            here = 1 + max((depths.get(name, 0) for name in reads(node)), default=0)
             depths.update(dict.fromkeys(node.output, here))
         return depths
 
@@ -193,7 +195,7 @@ class QdqGraph:
     def add_node(self, node: NodeProto) -> None:
         self.nodes.append(node)
         self._producer.update((name, node) for name in node.output)
-        for name in node.input:
+        for name in reads(node):
             self._readers[name].append(node)
 
     def set_input(self, node: NodeProto, index: int, tensor: str) -> None:
@@ -218,13 +220,16 @@ class QdqGraph:
             for index, name in enumerate(node.input):
                 if name == old:
                     self.set_input(node, index, new)
+            for body in bodies(node):
+                _rename_reads(body, old, new)
+        self._readers[new] += self._readers.pop(old, [])  # what is left was read in a body
 
     def remove(self, node: NodeProto) -> None:
         """Take a node out; nobody may read it any more."""
         self.nodes.pop(next(i for i, other in enumerate(self.nodes) if other is node))
         for name in node.output:
             self._producer.pop(name, None)
-        for name in node.input:
+        for name in reads(node):
             readers = self._readers[name]
             readers[:] = [reader for reader in readers if reader is not node]
 
@@ -269,7 +274,7 @@ class QdqGraph:
         made.CopyFrom(self._model)
         graph = made.graph
         alive = _alive(_ordered(self.nodes), self.outputs)
-        used = {name for node in alive for name in node.input} | set(self.outputs)
+        used = {name for node in alive for name in reads(node)} | set(self.outputs)
         for field in ("node", "initializer", "value_info"):
             graph.ClearField(field)
         graph.node.extend(alive)
@@ -286,17 +291,19 @@ def _alive(nodes: list[NodeProto], outputs: Iterable[str]) -> list[NodeProto]:
     for node in reversed(nodes):
         if needed.intersection(node.output):
             alive.append(node)
-            needed.update(_reads(node))
+            needed.update(reads(node))
     return alive[::-1]
 
 
-def _reads(node: NodeProto) -> Iterator[str]:
-    """What a node reads, the bodies of If, Loop and Scan included."""
-    yield from node.input
-    for item in node.attribute:
-        for body in (item.g, *item.graphs):
-            for inner in body.node:
-                yield from _reads(inner)
+def _rename_reads(body: GraphProto, old: str, new: str) -> None:
+    for value in body.output:
+        value.name = new if value.name == old else value.name
+    for node in body.node:
+        for index, name in enumerate(node.input):
+            if name == old:
+                node.input[index] = new
+        for inner in bodies(node):
+            _rename_reads(inner, old, new)
 
 
 def _ordered(nodes: list[NodeProto]) -> list[NodeProto]:
@@ -308,7 +315,7 @@ def _ordered(nodes: list[NodeProto]) -> list[NodeProto]:
         stack = [start]
         while stack:
             top = stack[-1]
-            waiting = [maker[n] for n in _reads(nodes[top]) if n in maker and maker[n] not in done]
+            waiting = [maker[n] for n in reads(nodes[top]) if n in maker and maker[n] not in done]
             if top in done or not waiting:
                 stack.pop()
                 if top not in done:

@@ -162,6 +162,30 @@ def test_a_pad_that_something_else_reads_stays(tmp_path):
     np.testing.assert_allclose(run(tmp_path / "m.onnx", x=image.numpy())[0], expected, atol=1e-5)
 
 
+class Branching(torch.nn.Module):
+    """A branch that only the numbers decide, and that reads a weight the rest reads not."""
+
+    def __init__(self):
+        super().__init__()
+        self.shift = torch.nn.Parameter(torch.full((4, 1, 1), 0.25))
+
+    def forward(self, x):
+        if bool(x.sum() > 0):
+            return x + self.shift
+        return x * 2.0
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated")
+def test_a_weight_that_only_a_branch_reads_is_kept(tmp_path):
+    module = torch.jit.script(Branching().eval())
+    model, image = export(module, tmp_path / "m.onnx")
+    assert "If" in [node.op_type for node in model.graph.node]
+    for x in (image, -image):
+        with torch.no_grad():
+            expected = module(x).numpy()
+        np.testing.assert_allclose(run(tmp_path / "m.onnx", x=x.numpy())[0], expected, atol=1e-6)
+
+
 def test_the_module_is_left_in_training_mode_when_it_was(tmp_path):
     module = Folding().train()
     mean = module.norm.running_mean.clone()

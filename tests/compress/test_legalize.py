@@ -291,6 +291,33 @@ def test_a_legal_model_comes_back_with_the_same_bytes_and_the_input_is_untouched
     assert once.opset_import[0].version == 13
 
 
+def branching(b, x):
+    """If the mean of x is above 0: a constant of the outer graph plus x; else x."""
+    kept = b.const(np.full((1, 8, 1, 1), 0.25, np.float32), "read_in_a_body_only")
+    value = onnx.helper.make_tensor_value_info
+    branches = {
+        name: onnx.helper.make_graph(nodes, name, [], [value(f"{name}_out", 1, None)])
+        for name, nodes in (
+            ("more", [onnx.helper.make_node("Add", [x, kept], ["more_out"])]),
+            ("less", [onnx.helper.make_node("Identity", [x], ["less_out"])]),
+        )
+    }
+    mean = b.op("Squeeze", b.op("ReduceMean", x, keepdims=0))
+    test = b.op("Greater", mean, b.const(np.float32(-9)))
+    return b.op("If", test, then_branch=branches["more"], else_branch=branches["less"])
+
+
+def test_what_a_body_reads_is_kept_and_follows_a_rename():
+    b = Builder()
+    hidden = b.pair(b.op("Relu", "x", name="hidden"), 1 / 255, np.uint8(0))
+    model = b.model(branching(b, hidden), X.shape)  # the pair serves no INT8 work: taken out
+    legal, _ = legalize(model)
+    assert "QuantizeLinear" not in ops(legal)
+    assert "read_in_a_body_only" in constants(legal)
+    onnx.checker.check_model(legal, full_check=True)
+    np.testing.assert_allclose(run(legal, X)[0], np.maximum(X, 0) + 0.25, atol=1e-6)
+
+
 def test_a_float_model_passes_through_unchanged():
     b = Builder()
     model = b.model(b.conv("x", 8, 8, quantized=False), X.shape)
