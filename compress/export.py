@@ -6,7 +6,7 @@ the exporter; zero padding before a convolution becomes the convolution's own `p
 
     conv(pad(x, p), pads=q) == conv(x, pads=p + q)      for zero padding of H and W
 
-    ExportError   a JetpressError: no such factory, or a module ONNX cannot express
+    ExportError   a JetpressError: no such factory, one that fails, or a module ONNX cannot express
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from __future__ import annotations
 import importlib
 import io
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-__all__ = ["ExportError", "Names", "export_detector", "export_onnx", "load_factory"]
+__all__ = ["ExportError", "Names", "export_detector", "export_onnx", "load_factory", "users_code"]
 
 
 _KNOWN_NOISE = (
@@ -80,17 +82,49 @@ def export_onnx(
     fold_constants(model)
     fold_pads(model.graph)
     name_weights(model.graph)
-    state_shapes(model)
     _strip(model)
-    onnx.checker.check_model(model, full_check=True)
+    try:
+        state_shapes(model)
+        onnx.checker.check_model(model, full_check=True)
+    except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError) as error:
+        raise ExportError(
+            type(module).__name__,
+            found=f"an export whose shapes contradict each other: {_first_line(error)}",
+            expected="a graph that ONNX's own checker takes",
+            cure="keep data-dependent shapes and branches out of forward()",
+        ) from error
     path.write_bytes(model.SerializeToString(deterministic=True))
+
+
+@contextmanager
+def users_code(
+    where: str, *, doing: str, expected: str, cure: str, kind: type[JetpressError] = ExportError
+) -> Iterator[None]:
+    """Around a call of code the user wrote: whatever it raises becomes one error in four parts.
+
+    `kind` of error, with `doing` saying what the code was asked for.
+    """
+    try:
+        yield
+    except JetpressError:
+        raise
+    except (Exception, SystemExit) as error:  # a user's code may raise anything
+        found = f"{type(error).__name__}: {_first_line(error)}".removesuffix(": ")
+        raise kind(where, found=f"{found} ({doing})", expected=expected, cure=cure) from error
+
+
+def _first_line(error: BaseException) -> str:
+    return next((line.strip()[:200] for line in str(error).splitlines() if line.strip()), "")
 
 
 def load_factory(reference: str) -> nn.Module:
     """Call the factory that `package.module:factory` names; what it returns must be a module.
 
-    Raises `ExportError` when a part is missing, or the result is not a `torch.nn.Module`.
+    torch is seeded with 0 for the call, so weights that nobody trained are the same each time; the
+    caller's random state is left alone. Raises `ExportError` when a part is missing, the user's
+    code fails, or the result is not a `torch.nn.Module`.
     """
+    import torch
     from torch import nn
 
     module_name, _, attribute = reference.partition(":")
@@ -109,7 +143,15 @@ def load_factory(reference: str) -> nn.Module:
             expected="a function without arguments",
             cure="name a function that returns the model",
         )
-    module = factory()
+    call = users_code(
+        reference,
+        doing="calling the factory without arguments",
+        expected="a function that returns the model",
+        cure="correct it, and give each of its arguments a default",
+    )
+    with torch.random.fork_rng(devices=[]), call:
+        torch.manual_seed(0)
+        module = factory()
     if not isinstance(module, nn.Module):
         raise ExportError(
             reference,
@@ -121,15 +163,21 @@ def load_factory(reference: str) -> nn.Module:
 
 
 def _attribute(reference: str, module_name: str, attribute: str) -> object:
-    try:
-        module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        raise ExportError(
-            reference,
-            found=f"no module {error.name!r}",
-            expected="a module Python can import",
-            cure="install it, or put its folder on PYTHONPATH",
-        ) from error
+    with users_code(
+        reference,
+        doing=f"importing {module_name}",
+        expected="a module Python can import",
+        cure="correct it; what only a script does belongs under `if __name__ == '__main__':`",
+    ):
+        try:
+            module = importlib.import_module(module_name)
+        except ModuleNotFoundError as error:
+            raise ExportError(
+                reference,
+                found=f"no module {error.name!r}",
+                expected="a module Python can import",
+                cure="install it, or put its folder on PYTHONPATH",
+            ) from error
     if not hasattr(module, attribute):
         public = tuple(name for name in vars(module) if not name.startswith("_"))
         raise ExportError(
@@ -148,26 +196,45 @@ def _traced(
 
     buffer = io.BytesIO()
     training = module.training
+    call = users_code(
+        type(module).__name__,
+        doing="tracing it for ONNX",
+        expected="a forward() that torch.onnx can follow",
+        cure="give and take plain tensors in forward()",
+    )
     try:
-        with warnings.catch_warnings(), torch.no_grad():
+        with call, warnings.catch_warnings(), torch.no_grad():
             for message in _KNOWN_NOISE:
                 warnings.filterwarnings("ignore", message=message)
-            torch.onnx.export(
-                module.eval(), example_inputs,
-                buffer,  # type: ignore[arg-type]  # the stub forgets that buffers are taken
-                dynamo=False, opset_version=opset,
-                input_names=list(names.inputs), output_names=list(names.outputs),
-            )  # fmt: skip
-    except torch.onnx.OnnxExporterError as error:
-        raise ExportError(
-            type(module).__name__,
-            found=str(error).splitlines()[0],
-            expected=f"operations ONNX has at opset {opset}",
-            cure="replace the operation, or choose a profile with a newer opset",
-        ) from error
+            _write(module.eval(), example_inputs, buffer, names, opset)
     finally:
         module.train(training)
     return buffer.getvalue()
+
+
+def _write(
+    module: nn.Module,
+    example_inputs: tuple[torch.Tensor, ...],
+    buffer: io.BytesIO,
+    names: Names,
+    opset: int,
+) -> None:
+    import torch
+
+    try:
+        torch.onnx.export(
+            module, example_inputs,
+            buffer,  # type: ignore[arg-type]  # the stub forgets that buffers are taken
+            dynamo=False, opset_version=opset,
+            input_names=list(names.inputs), output_names=list(names.outputs),
+        )  # fmt: skip
+    except torch.onnx.OnnxExporterError as error:
+        raise ExportError(
+            type(module).__name__,
+            found=_first_line(error),
+            expected=f"operations ONNX has at opset {opset}",
+            cure="replace the operation, or choose a profile with a newer opset",
+        ) from error
 
 
 def _strip(model: onnx.ModelProto) -> None:

@@ -211,8 +211,15 @@ def package(tmp_path, monkeypatch):
         "WIDTH = 4\n"
         "def small():\n    return torch.nn.Conv2d(3, WIDTH, 1)\n"
         "def nothing():\n    pass\n"
+        "def wide(width):\n    return torch.nn.Conv2d(3, width, 1)\n"
+        "def weights():\n    open('no-such-file.pt')\n"
+        "def silent():\n    raise AssertionError\n"
+        "def shouting():\n    raise Exception('\\nfirst words\\nmore')\n"
+        "def leaving():\n    raise SystemExit(3)\n"
     )
     (tmp_path / "broken.py").write_text("import a_package_nobody_has\n")
+    (tmp_path / "misspelt.py").write_text("def f(:\n")
+    (tmp_path / "script.py").write_text("import sys\nsys.exit('usage: script.py FILE')\n")
     monkeypatch.syspath_prepend(tmp_path)
     yield
     sys.modules.pop("mynets", None)
@@ -222,6 +229,23 @@ def test_a_factory_is_called_and_its_module_set_to_eval(package):
     module = load_factory("mynets:small")
     assert isinstance(module, torch.nn.Conv2d)
     assert not module.training
+
+
+def test_a_factory_gives_the_same_random_weights_each_time_and_leaves_the_generator(package):
+    torch.manual_seed(7)
+    before = torch.random.get_rng_state()
+    first, second = load_factory("mynets:small"), load_factory("mynets:small")
+    assert torch.equal(first.weight, second.weight)
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_a_forward_that_fails_while_it_is_traced_is_refused(tmp_path):
+    class Short(torch.nn.Module):
+        def forward(self, x):
+            raise KeyError("no such layer")
+
+    with pytest.raises(ExportError, match=r"Short: found KeyError: .*no such layer.* \(tracing"):
+        export(Short().train(), tmp_path / "m.onnx")
 
 
 @pytest.mark.parametrize(
@@ -234,6 +258,13 @@ def test_a_factory_is_called_and_its_module_set_to_eval(package):
         ("mynets:smal", "no 'smal' in mynets.*did you mean 'small'"),
         ("mynets:WIDTH", "a int; expected a function"),
         ("mynets:nothing", "a NoneType returned"),
+        ("mynets:wide", r"mynets:wide: found TypeError: .*'width' \(calling the factory.*default"),
+        ("mynets:weights", r"mynets:weights: found FileNotFoundError: .*no-such-file\.pt"),
+        ("mynets:silent", r"found AssertionError \(calling"),
+        ("mynets:shouting", r"found Exception: first words \(calling"),
+        ("mynets:leaving", r"found SystemExit: 3 \(calling"),
+        ("misspelt:f", r"found SyntaxError: .*\(importing misspelt\)"),
+        ("script:f", r"found SystemExit: usage: script\.py FILE .*__main__"),
     ],
 )
 def test_a_factory_that_gives_no_module_is_refused(package, reference, words):
