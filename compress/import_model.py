@@ -8,37 +8,36 @@ from __future__ import annotations
 import hashlib
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import msgspec
 
 from calib.preprocess import Preprocess
-from compress.export import load_factory
-from compress.lint import lint
+from compress.export import load_factory, users_code
+from compress.onnx_source import (
+    ImportModelError,
+    check_for_board,
+    check_runs,
+    fixed_shapes,
+    load_onnx,
+    raised_for_int8,
+    state_outputs,
+    tensor_specs,
+)
+from compress.quantize.prepare import opset_of
 from compress.spec import ModelSpec, load_spec
 from compress.workshop import save_net
-from devices.budget import Refusal
-from devices.errors import JetpressError
 from devices.profile import Profile
 from edge.bundle import Bundle, BundleError, Manifest, Step, TensorSpec, open_bundle, seal
 from edge.cost import costs_from_onnx
 from edge.heads import ClassifyHead, RawHead, SsdHead
 
-if TYPE_CHECKING:
-    import onnx
-
 __all__ = ["PACKAGED", "ImportModelError", "ModelSource", "import_model", "source_from_text"]
 
 PACKAGED = "ssdlite-person"
 FACTORY = re.compile(r"^[A-Za-z_][\w.]*:[A-Za-z_][\w.]*$")
-OPSET_FOR_INT8 = 13  # the first opset with per-channel QuantizeLinear
-
-
-class ImportModelError(JetpressError):
-    """A model that cannot be read, or that the board's parser cannot take."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +56,9 @@ def source_from_text(
 ) -> ModelSource:
     """Read the MODEL argument. Raises ImportModelError when it is neither a file nor a factory."""
     if text is None or text == PACKAGED:
-        return ModelSource(kind="packaged", name=PACKAGED, text=PACKAGED)
+        return ModelSource(
+            kind="packaged", name=PACKAGED, text=PACKAGED, spec=spec, image_hw=image_hw
+        )
     if FACTORY.match(text):
         name = text.replace(":", "-").replace(".", "-")
         return ModelSource(kind="factory", name=name, text=text, spec=spec, image_hw=image_hw)
@@ -118,9 +119,10 @@ def _packaged(
     from compress.zoo.arch import student_arch
     from compress.zoo.ssd_mobilenet import build_student
 
-    net = build_student(weights("student"))
     arch = student_arch()
     size = arch.size
+    _check_nothing_asked(source, size)
+    net = build_student(weights("student"))
     manifest = Manifest(
         name=source.name,
         task="detect",
@@ -140,6 +142,24 @@ def _packaged(
     return manifest
 
 
+def _check_nothing_asked(source: ModelSource, size: int) -> None:
+    asked = source.image_hw or (size, size)
+    if asked != (size, size):
+        raise ImportModelError(
+            "--size",
+            found=f"{asked[0]}x{asked[1]}",
+            expected=f"{size}x{size}, the size of the packaged model",
+            cure="leave --size out, or name a model of your own",
+        )
+    if source.spec is not None:
+        raise ImportModelError(
+            "--spec",
+            found=f"{source.spec} for the packaged model",
+            expected="none: its pixels and outputs are known",
+            cure="leave --spec out, or name a model of your own",
+        )
+
+
 def _factory(
     source: ModelSource, profile: Profile, folder: Path, weights: Callable[[str], Path]
 ) -> Manifest:
@@ -148,13 +168,22 @@ def _factory(
     net = load_factory(source.text)
     height, width = source.image_hw or _asked_size(net, source)
     images = torch.zeros(1, 3, height, width)
-    with torch.no_grad():
+    call = users_code(
+        source.text,
+        doing=f"running it on an image of {list(images.shape)}",
+        expected="a model that takes it",
+        cure="choose its size with --size HEIGHTxWIDTH, or correct forward()",
+        kind=ImportModelError,
+    )
+    with call, torch.no_grad():
         outputs = _named_outputs(net(images), source)
     inputs = (TensorSpec(name="images", shape=(1, 3, height, width), dtype="float32"),)
     spec = load_spec(source.spec, inputs, outputs)
     manifest = _manifest(source, spec, inputs, outputs, min(profile.opset_max, 17))
     save_net(folder, net, manifest, factory=source.text)
-    _check_for_board(_load(folder / "model.onnx"), source.text, profile)
+    model = load_onnx(folder / "model.onnx")
+    check_for_board(model, source.text, profile)
+    check_runs(model, source.text, inputs, outputs)
     return manifest
 
 
@@ -171,7 +200,7 @@ def _asked_size(net: object, source: ModelSource) -> tuple[int, int]:
 
 
 def _named_outputs(result: object, source: ModelSource) -> tuple[TensorSpec, ...]:
-    """Names `output0`, `output1` ... for a tensor or a tuple of them; a dict brings its own."""
+    """Names `output0`, `output1` ... for a tensor or a tuple of them; a dict has its own."""
     import torch
 
     named: dict[str, object]
@@ -179,6 +208,8 @@ def _named_outputs(result: object, source: ModelSource) -> tuple[TensorSpec, ...
         named = {"output0": result}
     elif isinstance(result, (tuple, list)):
         named = {f"output{index}": value for index, value in enumerate(result)}
+    elif isinstance(result, Mapping):
+        named = {str(name): value for name, value in result.items()}
     else:
         named = {"?": result}
     specs = []
@@ -187,10 +218,11 @@ def _named_outputs(result: object, source: ModelSource) -> tuple[TensorSpec, ...
             raise ImportModelError(
                 source.text,
                 found=f"an output of type {type(value).__name__}",
-                expected="a tensor, or a tuple of tensors",
+                expected="a tensor, a tuple of tensors, or a dict of them",
                 cure="return plain tensors from forward()",
             )
-        specs.append(TensorSpec(name=name, shape=tuple(value.shape), dtype="float32"))
+        dtype = str(value.dtype).removeprefix("torch.")
+        specs.append(TensorSpec(name=name, shape=tuple(value.shape), dtype=dtype))
     return tuple(specs)
 
 
@@ -199,14 +231,17 @@ def _onnx_file(
 ) -> Manifest:
     import onnx
 
-    model = _fixed_shapes(_load(Path(source.text)), source)
-    _check_for_board(model, source.text, profile)
-    model, raised = _raised_to_int8_opset(model, profile)
+    model = fixed_shapes(load_onnx(Path(source.text)), source.text, source.image_hw)
+    check_for_board(model, source.text, profile)
+    model, notes = raised_for_int8(model, profile)
+    state_outputs(model, source.text)
     onnx.save_model(model, str(folder / "model.onnx"))
-    inputs, outputs = _tensors(model.graph.input, model), _tensors(model.graph.output, model)
+    inputs = tensor_specs(model.graph.input, model)
+    outputs = tensor_specs(model.graph.output, model)
     spec = load_spec(source.spec, inputs, outputs)
-    manifest = _manifest(source, spec, inputs, outputs, _opset(model))
-    return msgspec.structs.replace(manifest, refusals=(*manifest.refusals, *raised))
+    check_runs(model, source.text, inputs, outputs)
+    manifest = _manifest(source, spec, inputs, outputs, opset_of(model))
+    return msgspec.structs.replace(manifest, refusals=(*manifest.refusals, *notes))
 
 
 def _manifest(
@@ -230,84 +265,3 @@ def _manifest(
         opset=opset,
         refusals=spec.assumptions,
     )
-
-
-def _load(path: Path) -> onnx.ModelProto:
-    """Raises ImportModelError for a file that is not a whole ONNX model."""
-    import onnx
-    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # no stubs
-
-    try:
-        model = onnx.load(str(path))
-        onnx.checker.check_model(model)
-    except (DecodeError, onnx.checker.ValidationError, OSError, ValueError) as error:
-        raise ImportModelError(
-            str(path),
-            found=str(error).strip().splitlines()[0][:200],
-            expected="a readable ONNX model",
-            cure="export it again, and copy external data files along",
-        ) from error
-    return model
-
-
-def _check_for_board(model: onnx.ModelProto, where: str, profile: Profile) -> None:
-    """Refuse what the board's parser would refuse or misread, at the first fault found."""
-    findings = lint(model, profile.opset_max, profile.refuse("int8") is None)
-    errors = [finding for finding in findings if finding.severity == "error"]
-    if errors:
-        more = f" (and {len(errors) - 1} more such)" if len(errors) > 1 else ""
-        raise ImportModelError(
-            f"{where}: {errors[0].node}",
-            found=f"{errors[0].found}{more}",
-            expected=f"a model that TensorRT on {profile.name} reads as written",
-            cure=errors[0].cure,
-        )
-
-
-def _fixed_shapes(model: onnx.ModelProto, source: ModelSource) -> onnx.ModelProto:
-    """Batch 1, and the asked image size where the model leaves its own open."""
-    weights = {tensor.name for tensor in model.graph.initializer}
-    for value in (value for value in model.graph.input if value.name not in weights):
-        dims = value.type.tensor_type.shape.dim
-        wanted = (1, 3, *(source.image_hw or ())) if len(dims) == 4 else (1,)
-        for dim, size in zip(dims, wanted, strict=False):
-            if not dim.HasField("dim_value") or dim.dim_value < 1:
-                dim.dim_value = size
-    return model
-
-
-def _raised_to_int8_opset(
-    model: onnx.ModelProto, profile: Profile
-) -> tuple[onnx.ModelProto, tuple[Refusal, ...]]:
-    """Per-channel Q/DQ needs opset 13; an older file is converted, and the report says so."""
-    from onnx import version_converter
-
-    opset = _opset(model)
-    if opset >= OPSET_FOR_INT8 or "int8" not in profile.precisions:
-        return model, ()
-    note = Refusal(
-        what=f"keeping the model's opset {opset}",
-        reason=f"per-channel Q/DQ needs opset {OPSET_FOR_INT8}",
-        instead=f"converted to opset {OPSET_FOR_INT8}",
-    )
-    return version_converter.convert_version(model, OPSET_FOR_INT8), (note,)
-
-
-def _opset(model: onnx.ModelProto) -> int:
-    versions = [entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")]
-    return int(max(versions))
-
-
-def _tensors(values: object, model: onnx.ModelProto) -> tuple[TensorSpec, ...]:
-    import onnx
-
-    weights = {tensor.name for tensor in model.graph.initializer}
-    specs = []
-    for value in values:  # type: ignore[attr-defined]  # a repeated protobuf field
-        if value.name in weights:
-            continue
-        tensor = value.type.tensor_type
-        dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type).name
-        shape = tuple(dim.dim_value for dim in tensor.shape.dim)
-        specs.append(TensorSpec(name=value.name, shape=shape, dtype=dtype))
-    return tuple(specs)

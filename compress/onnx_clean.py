@@ -158,13 +158,17 @@ def _drop_unread(graph: onnx.GraphProto) -> None:
     graph.initializer.extend(kept)
 
 
-def state_shapes(model: onnx.ModelProto) -> None:
-    """Give every output the shape that follows from the graph, where the exporter left it open."""
+def state_shapes(model: onnx.ModelProto, *, strict: bool = True) -> None:
+    """Give every output the shape that follows from the graph, whatever was stated before.
+
+    Raises onnx's InferenceError where shapes contradict each other and `strict` is wanted; else
+    that output stays without.
+    """
     import onnx
 
     for value in model.graph.output:
         value.type.tensor_type.ClearField("shape")
-    inferred = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
+    inferred = onnx.shape_inference.infer_shapes(model, strict_mode=strict, data_prop=True)
     for value, known in zip(model.graph.output, inferred.graph.output, strict=True):
         value.CopyFrom(known)
 

@@ -77,16 +77,17 @@ def load_spec(
 def assumed_spec(inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]) -> ModelSpec:
     """RGB scaled to 0..1, stretched; one (1, K) output is a classifier, anything else stays raw.
 
-    Raises SpecError when the first input is not one image (1, 3, H, W).
+    Raises SpecError when the first input is not one image (1, 3, H, W) of float32.
     """
     shape = inputs[0].shape
-    if len(inputs) != 1 or len(shape) != 4 or shape[:2] != (1, 3):
-        found = ", ".join(f"{spec.name} {list(spec.shape)}" for spec in inputs)
+    floats = all(spec.dtype == "float32" for spec in inputs)
+    if len(inputs) != 1 or len(shape) != 4 or shape[:2] != (1, 3) or not floats:
+        found = ", ".join(f"{spec.name} {list(spec.shape)} {spec.dtype}" for spec in inputs)
         raise SpecError(
             "model inputs",
             found=found,
-            expected="one input of shape [1, 3, height, width]",
-            cure="export the model with batch 1 and channels first",
+            expected="one input of shape [1, 3, height, width] in float32",
+            cure="export the model with batch 1, channels first and float pixels",
         )
     preprocess = Preprocess(height=shape[2], width=shape[3])
     head: Head = RawHead()

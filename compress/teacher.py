@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from compress.distill import check_outputs, named_outputs
-from compress.export import load_factory
+from compress.export import load_factory, users_code
 from compress.tiles import Labeller
 from compress.workshop import ZOO_FAMILY, family
 from devices.errors import JetpressError
@@ -83,19 +83,19 @@ def _check_lined_up(text: str, net: nn.Module, student: Bundle) -> None:
     manifest = student.manifest
     names = tuple(spec.name for spec in manifest.outputs)
     images = torch.zeros(*manifest.inputs[0].shape)
-    try:
-        with torch.no_grad():
-            given = named_outputs(net(images), names, text)
-    except RuntimeError as error:
-        raise TeacherError(
-            text,
-            found=f"a net that fails on an input of {list(images.shape)}: {error}".splitlines()[0],
-            expected="one that takes the student's input",
-            cure="choose a teacher of the same input size, or --teacher none",
-        ) from error
+    call = users_code(
+        text,
+        doing=f"running it on an input of {list(images.shape)}",
+        expected="a teacher that takes the student's input",
+        cure="choose one of the same input size, or --teacher none",
+        kind=TeacherError,
+    )
+    with call, torch.no_grad():
+        given = named_outputs(net(images), names, text)
+        shapes = {name: tuple(value.shape) for name, value in given.items()}
     check_outputs(
         {spec.name: tuple(spec.shape) for spec in manifest.outputs},
-        {name: tuple(value.shape) for name, value in given.items()},
+        shapes,
     )
 
 

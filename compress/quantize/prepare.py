@@ -25,7 +25,7 @@ from compress.quantize.graph import QdqGraph, attribute
 if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto
 
-__all__ = ["OPSET_MIN", "opset_of", "prepare"]
+__all__ = ["OPSET_MIN", "opset_of", "prepare", "raised"]
 
 OPSET_MIN = 13
 
@@ -39,13 +39,12 @@ def prepare(model: ModelProto, opset_max: int, where: str = "model") -> ModelPro
     """The model ready for calibration; `model` is not changed.
 
     Raises QuantizeError: opset above `opset_max` or a ceiling below 13, a dynamic input shape, an
-    operator outside the ONNX domain, a model that holds Q/DQ already.
+    operator outside the ONNX domain, a model that holds Q/DQ already, an old one that onnx cannot
+    convert.
     """
-    import onnx
-
     _check(model, opset_max, where)
     if opset_of(model) < OPSET_MIN:
-        model = onnx.version_converter.convert_version(model, OPSET_MIN)
+        model = raised(model, where)
     graph = QdqGraph(model)
     for node in graph.by_type("BatchNormalization"):
         _fold_norm(graph, node)
@@ -53,6 +52,23 @@ def prepare(model: ModelProto, opset_max: int, where: str = "model") -> ModelPro
     if all(attribute(node, "auto_pad", b"NOTSET") == b"NOTSET" for node in made.graph.node):
         fold_pads(made.graph)  # it adds to explicit pads only
     return made
+
+
+def raised(model: ModelProto, where: str) -> ModelProto:
+    """An older model at opset 13. Raises QuantizeError where onnx cannot convert it."""
+    from onnx import shape_inference, version_converter
+
+    known = (version_converter.ConvertError, shape_inference.InferenceError, RuntimeError)
+    try:
+        return version_converter.convert_version(model, OPSET_MIN)
+    except known as error:  # its adapters' assertions are RuntimeErrors
+        words = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise QuantizeError(
+            where,
+            found=f"opset {opset_of(model)}, which onnx cannot convert ({words[:200]})",
+            expected=f"opset {OPSET_MIN} or newer: INT8 needs it",
+            cure=f"export at opset {OPSET_MIN}, or end in fp16 with --recipe",
+        ) from error
 
 
 def _check(model: ModelProto, opset_max: int, where: str) -> None:
