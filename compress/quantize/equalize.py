@@ -16,9 +16,14 @@ burden.
 Right because Relu is positively homogeneous, relu(t x) = t relu(x), and a convolution is linear
 in each input channel: (w_c / t_c) (t_c x_c) = w_c x_c. Clip(0, hi) is not homogeneous: it now
 cuts channel c at hi / t_c. As t_c m_c is at most hi, that is at or above m_c, and t_c is 1 or
-more. So on the calibration frames nothing changes; beyond them, values above m_c are cut, as an
-int8 range found on the same frames would. After Nagel et al., "Data-Free Quantization Through
-Weight Equalization and Bias Correction" (2019), with measured ranges in place of the weights'.
+more. So with Relu the float net stays what it was. With Clip it does on the calibration frames;
+beyond them it may be another net, because what exceeds m_c is cut, where an int8 range found on
+the same frames would cut at M. Few frames give a small m_c; yet on 4, 8, 16, 30 and 104 frames
+the packaged net came out as accurate as without evening out (AP on 60 held-out frames within 0.3
+points, emulated), and margins of 1.5, 2 and 4 above m_c won nothing.
+
+After Nagel et al., "Data-Free Quantization Through Weight Equalization and Bias Correction"
+(2019), with measured ranges in place of the weights'.
 """
 
 from __future__ import annotations
@@ -46,7 +51,7 @@ def equalize(
     """The model with channels evened out, and in how many tensors.
 
     `feeds` is read once. The result computes what `model` does, up to float rounding, on these
-    frames.
+    frames; on others where no value of a Clip exceeds its channel's largest on these.
     """
     graph = QdqGraph(model)
     sites = [node for node in graph.by_type("Relu", "Clip") if _fits(graph, node)]
@@ -97,11 +102,12 @@ def _all_depthwise(graph: QdqGraph, node: NodeProto) -> bool:
 def _channel_tops(
     model: ModelProto, names: list[str], feeds: Iterable[Mapping[str, NDArray[np.float32]]]
 ) -> list[NDArray[np.float32]]:
-    """The largest value of each channel of each tensor, over all frames."""
+    """The largest value of each channel of each tensor (1, C, ...), over all frames."""
     session = open_session(with_outputs(model, names))
     tops: list[NDArray[np.float32]] = []
     for feed in feeds:
-        here = [value.max(axis=(0, 2, 3)) for value in session.run(names, dict(feed))]
+        values = session.run(names, dict(feed))
+        here = [value.max(axis=(0, *range(2, value.ndim))) for value in values]
         tops = [np.maximum(a, b) for a, b in zip(tops, here, strict=True)] if tops else here
     return tops
 

@@ -45,6 +45,32 @@ def test_the_float_net_computes_the_same_on_the_calibration_frames(activation, g
         np.testing.assert_allclose(run(model, feed["x"])[0], run(made, feed["x"])[0], atol=2e-5)
 
 
+@pytest.mark.parametrize("shape", [(1, 3, 32), (1, 3, 4, 8, 8)], ids=["Conv1d", "Conv3d"])
+def test_convolutions_of_any_rank_are_evened_out(shape):
+    rank = len(shape) - 2
+    b = Builder(seed=2)
+    gains = np.geomspace(1, 1 / 50, 8).reshape(8, 1, *[1] * rank)
+    w = (b.rng.normal(0, 0.5, (8, 3, *[3] * rank)) * gains).astype(np.float32)
+    hidden = b.op("Relu", b.op("Conv", "x", b.const(w), pads=[1] * 2 * rank), name="hidden")
+    y = b.op("Conv", hidden, b.const(b.rng.normal(0, 1, (4, 8, *[1] * rank)).astype(np.float32)))
+    model = b.model(y, shape)
+    feeds = [{"x": b.rng.normal(0, 1, shape).astype(np.float32)} for _ in range(3)]
+    made, count = equalize(model, feeds)
+    assert count == 1
+    assert not np.array_equal(QdqGraph(made).constant(QdqGraph(made).nodes[0].input[1]), w)
+    for feed in feeds:
+        np.testing.assert_allclose(run(model, feed["x"])[0], run(made, feed["x"])[0], atol=2e-5)
+
+
+def test_beyond_the_calibration_frames_relu_changes_nothing_and_clip_cuts():
+    bright = FEEDS[0]["x"] * 4
+    for activation, same in (("Relu", True), ("Clip", False)):
+        model = uneven(activation)
+        made, _ = equalize(model, FEEDS)
+        close = np.allclose(run(model, bright)[0], run(made, bright)[0], atol=2e-4)
+        assert close is same, activation
+
+
 def test_before_a_depthwise_reader_all_channels_span_the_same():
     model = uneven(group=8)
     before, after = channel_tops(model), channel_tops(equalize(model, FEEDS)[0])
