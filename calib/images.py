@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Iterator, List, Optional, Tuple, Union
@@ -12,14 +13,21 @@ from numpy.typing import NDArray
 
 from devices.errors import MissingExtraError
 
-__all__ = ["IMAGE_SUFFIXES", "Video", "find_images", "open_video", "opencv", "read_image"]
+__all__ = ["IMAGE_SUFFIXES", "UNREADABLE_SHARE_MAX", "Video", "find_images", "open_video",
+           "opencv", "read_image"]  # fmt: skip
 
+UNREADABLE_SHARE_MAX = 0.5  # of the pictures asked for; a set or a source that lost more is refused
 IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
+FFMPEG_QUIET = "-8"  # AV_LOG_QUIET
 _JPEG_BARE = frozenset((0x01, *range(0xD0, 0xD8)))  # markers without a length
 
 
 def opencv(needed_for: str) -> ModuleType:
-    """The cv2 module; MissingExtraError where it is not installed."""
+    """The cv2 module; MissingExtraError where it is not installed.
+
+    FFmpeg inside it is told to be quiet: it would write to standard error what is counted here.
+    """
+    os.environ["OPENCV_FFMPEG_LOGLEVEL"] = FFMPEG_QUIET  # OpenCV offers no other switch
     try:
         import cv2
     except ImportError:

@@ -16,12 +16,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calib.errors import CalibrationError
-from calib.images import IMAGE_SUFFIXES, find_images, open_video, read_image
+from calib.images import (
+    IMAGE_SUFFIXES,
+    UNREADABLE_SHARE_MAX,
+    find_images,
+    open_video,
+    read_image,
+)
 from devices.budget import Refusal
 from devices.jsonfile import decoded
 
 __all__ = ["CalibrationSet", "Sample"]
 
+VIDEO_CURE = "record or copy the video again, or convert it (for example to .mp4)"
 Pixels = NDArray[np.uint8]
 Found = Iterator[Tuple[str, Union[Pixels, str]]]  # source, and its pixels or why there are none
 
@@ -189,11 +196,14 @@ def _build(
                 reason=reason, count=count, instead="left out of the set")
         for reason, count in reasons.items()
     )  # fmt: skip
-    if 2 * len(samples) < len(names) or not samples:
-        lost = len(names) - len(samples)
+    lost = len(names) - len(samples)
+    if lost > UNREADABLE_SHARE_MAX * len(names) or not samples:
         worst = "; ".join(f"{r.count} x {r.reason} ({r.what[8:]})" for r in skipped)
-        raise _error(root, f"{lost} of {len(names)} pictures unreadable: {worst}",
-                     "half of them readable at least", "replace the damaged files")  # fmt: skip
+        where, cure = root, "replace the damaged files"
+        if kind == "video":
+            where, cure = str(Path(root) / names[0].rpartition("#")[0]), VIDEO_CURE
+        expected = f"{100 * (1 - UNREADABLE_SHARE_MAX):.0f} % of them readable at least"
+        raise _error(where, f"{lost} of {len(names)} pictures unreadable: {worst}", expected, cure)
     return CalibrationSet(
         kind=kind, root=root, choice=choice, samples=tuple(samples), skipped=skipped
     )

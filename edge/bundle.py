@@ -40,7 +40,7 @@ MANIFEST = "manifest.json"
 SEAL = "bundle.sha256"
 MANIFEST_BYTES_MAX = 64_000_000  # read into memory before anything is known about it
 CHUNK_BYTES = 1 << 20
-AGAIN = "changed after sealing, seal it again"
+AGAIN = "do not run it: get the bundle again, or compress the model again"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Bundle:
         with _disk_errors(path), path.open("rb") as file:
             data = file.read(sealed.bytes + 1)
         size = len(data) if len(data) <= sealed.bytes else path.stat().st_size
-        _compare(name, FileEntry(bytes=size, sha256=hashlib.sha256(data).hexdigest()), sealed)
+        _compare(path, FileEntry(bytes=size, sha256=hashlib.sha256(data).hexdigest()), sealed)
         return data
 
     def __contains__(self, name: str) -> bool:
@@ -110,7 +110,7 @@ def open_bundle(path: Path) -> Bundle:
         present = set(_walk(path))
         data, digest = _sealed_manifest(path, present)
         manifest = manifest_from_bytes(data, str(path / MANIFEST))
-        _check_names(manifest, present)
+        _check_names(path, manifest, present)
         for name in sorted(manifest.files):
             _check_entry(path, name, manifest.files[name])
     return Bundle(root=path, manifest=manifest, sha256=digest)
@@ -119,43 +119,46 @@ def open_bundle(path: Path) -> Bundle:
 def _sealed_manifest(root: Path, present: Set[str]) -> Tuple[bytes, str]:
     for name in (SEAL, MANIFEST):
         if name not in present:
-            _refuse(root / name, "no such file", "a sealed bundle", "seal the folder first")
+            _refuse(root / name, "no such file", "a sealed bundle",
+                    "name the folder `bundle` of a finished run, or compress a model")  # fmt: skip
     if (root / MANIFEST).stat().st_size > MANIFEST_BYTES_MAX:
-        _refuse(root / MANIFEST, "more than 64 MB", "a manifest", "seal the bundle again")
+        _refuse(root / MANIFEST, "more than 64 MB", "a manifest", AGAIN)
     data = (root / MANIFEST).read_bytes()
     digest = hashlib.sha256(data).hexdigest()
     with (root / SEAL).open("rb") as file:
         sealed = file.read(len(_seal_bytes(digest)) + 1)
     if sealed != _seal_bytes(digest):
         text = sealed[:64].decode("ascii", "replace")
-        _refuse(MANIFEST, f"sha256 {_short(digest)}", f"{_short(text)} as sealed in {SEAL}", AGAIN)
+        _refuse(root / MANIFEST, f"sha256 {_short(digest)}", f"{_short(text)} as sealed in {SEAL}",
+                AGAIN)  # fmt: skip
     return data, digest
 
 
-def _check_names(manifest: Manifest, present: Set[str]) -> None:
+def _check_names(root: Path, manifest: Manifest, present: Set[str]) -> None:
     for name in sorted(manifest.files):
         parts = PurePosixPath(name).parts
         if not parts or name != "/".join(parts) or {"..", "/"} & set(parts) or "\\" in name:
-            _refuse(name, "a path that leaves the bundle", "a relative path inside it", AGAIN)
+            _refuse(f"{root}: {name}", "a path that leaves the bundle",
+                    "a relative path inside it", AGAIN)  # fmt: skip
         if name not in present:
-            _refuse(name, "no such file", "it, as sealed", "put it back, or seal it again")
+            _refuse(root / name, "no such file", "it, as sealed", AGAIN)
     for name in sorted(present - set(manifest.files) - {MANIFEST, SEAL}):
-        _refuse(name, "a file the manifest does not list", "only sealed files",
-                "take it away, or seal it again")  # fmt: skip
+        _refuse(root / name, "a file the manifest does not list", "only sealed files",
+                "take it away if it is yours; else " + AGAIN)  # fmt: skip
 
 
 def _check_entry(root: Path, name: str, sealed: FileEntry) -> None:
     size = (root / name).stat().st_size
     if size != sealed.bytes:  # before a file of any size is read
-        _compare(name, FileEntry(bytes=size, sha256=""), sealed)
-    _compare(name, _entry(root / name), sealed)
+        _compare(root / name, FileEntry(bytes=size, sha256=""), sealed)
+    _compare(root / name, _entry(root / name), sealed)
 
 
-def _compare(name: str, found: FileEntry, sealed: FileEntry) -> None:
+def _compare(path: Path, found: FileEntry, sealed: FileEntry) -> None:
     if found.bytes != sealed.bytes:
-        _refuse(name, f"{found.bytes} bytes", f"{sealed.bytes} as sealed", AGAIN)
+        _refuse(path, f"{found.bytes} bytes", f"{sealed.bytes} as sealed", AGAIN)
     if found.sha256 != sealed.sha256:
-        _refuse(name, f"sha256 {_short(found.sha256)}", f"{_short(sealed.sha256)} as sealed", AGAIN)
+        _refuse(path, f"sha256 {_short(found.sha256)}", f"{_short(sealed.sha256)} as sealed", AGAIN)
 
 
 def _check_whole(folder: Path, names: List[str]) -> None:
@@ -164,7 +167,8 @@ def _check_whole(folder: Path, names: List[str]) -> None:
         if name.endswith(".onnx"):
             places = external_data((folder / name).read_bytes())
             if places:
-                _refuse(name, "weights in " + ", ".join(map(repr, places)), "weights in the model",
+                _refuse(folder / name, "weights in " + ", ".join(map(repr, places)),
+                        "weights in the model",
                         "load it with onnx.load and save it as one file")  # fmt: skip
 
 
@@ -176,20 +180,19 @@ def _walk(root: Path) -> List[str]:
         folder = folders.pop()
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
         if not entries and folder != root:
-            _refuse(folder.relative_to(root).as_posix(), "an empty folder", "only sealed files",
-                    "take it away, or seal it again")  # fmt: skip
+            _refuse(folder, "an empty folder", "only sealed files", "take it away")
         for entry in entries:
             path = Path(entry.path)
             name = path.relative_to(root).as_posix()
             mode = entry.stat(follow_symlinks=False).st_mode
             if not name.isprintable():
-                _refuse(ascii(name), "an unprintable name", "readable names", "rename it")
+                _refuse(f"{root}: {name!a}", "an unprintable name", "readable names", "rename it")
             if stat.S_ISDIR(mode):
                 folders.append(path)
             elif stat.S_ISREG(mode):
                 names.append(name)
             else:
-                _refuse(name, "a link or special file", "plain files and folders",
+                _refuse(path, "a link or special file", "plain files and folders",
                         "copy what it stands for into its place")  # fmt: skip
     return sorted(names)
 

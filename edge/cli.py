@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, Dict, Optional
 
 import click
 
@@ -13,9 +13,10 @@ from devices.errors import JetpressError
 from devices.profile import load_profile
 from devices.report import to_json
 from edge.bundle import open_bundle
-from edge.engines import ENGINES
+from edge.engines import ENGINES, THREADS_MAX
 from edge.flags import budget_from_flags, limit_flags
 from edge.gate import gate_report, judge_bundle, render_checks
+from edge.pacing import PACINGS
 from edge.session import Session, SessionOptions
 from edge.sinks import SINKS
 from edge.sources import SOURCES
@@ -42,19 +43,20 @@ def cli() -> None:
 @click.option("--sink", "sinks", multiple=True, metavar="KIND:PATH",
               help="Where results go, again and again: " + ", ".join(SINKS) + ".")  # fmt: skip
 @click.option("--frames", type=click.IntRange(min=1), metavar="N", help="Stop after N frames in.")
-@click.option("--virtual", "pacing", flag_value="virtual",
+@click.option("--virtual", is_flag=True,
               help="A virtual clock, drops as on the board. Default for files.")  # fmt: skip
-@click.option("--realtime", "pacing", flag_value="realtime",
+@click.option("--realtime", is_flag=True,
               help="The source's rate on the real clock. Default for cameras.")  # fmt: skip
-@click.option("--every-frame", "pacing", flag_value="every-frame",
+@click.option("--every-frame", is_flag=True,
               help="Drop nothing, however late: for annotated videos.")  # fmt: skip
-@click.option("--threads", default=0, type=click.IntRange(min=0), metavar="N",
-              help="Of the engine on this computer. Default: its own choice.")  # fmt: skip
+@click.option("--threads", default=0, type=click.IntRange(0, THREADS_MAX), metavar="N",
+              help=f"Of the engine on this computer, {THREADS_MAX} at most. "
+                   "Default: its own choice.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print the run as JSON.")
 def run(bundle: Path, **flags: Any) -> None:  # noqa: ANN401  # click's values
     """Run BUNDLE on every frame of a source, at the pace the board would have."""
     as_json = flags.pop("as_json")
-    options = SessionOptions(**flags)
+    options = SessionOptions(pacing=_pacing(flags), **flags)
     stopped, failure = False, None
     with Session(open_bundle(bundle), options) as session:
         try:
@@ -71,6 +73,14 @@ def run(bundle: Path, **flags: Any) -> None:  # noqa: ANN401  # click's values
     if stopped:
         click.echo("edge: stopped; what was written is whole", err=True)
         sys.exit(EXIT_STOPPED)
+
+
+def _pacing(flags: Dict[str, Any]) -> Optional[str]:
+    """The one pacing asked for, its flags taken out; None when there is none."""
+    asked = [name for name in PACINGS if flags.pop(name.replace("-", "_"))]
+    if len(asked) > 1:
+        raise click.UsageError("--" + " and --".join(asked) + " exclude each other: give one.")
+    return asked[0] if asked else None
 
 
 @cli.command()

@@ -26,8 +26,9 @@ from edge.bundle import Bundle
 from edge.errors import EdgeError
 from edge.manifest import Manifest, Step
 
-__all__ = ["ACCURACY_FILE", "COSTS_FILE", "GateError", "Judgement", "gate_report", "judge_bundle",
-           "origins", "read_accuracy", "read_costs", "render_checks", "write_accuracy"]  # fmt: skip
+__all__ = ["ACCURACY_FILE", "COSTS_FILE", "GateError", "Judgement", "gate_report", "home_note",
+           "judge_bundle", "origins", "read_accuracy", "read_costs", "render_checks",
+           "write_accuracy"]  # fmt: skip
 
 ACCURACY_FILE = "reports/accuracy.json"
 COSTS_FILE = "costs.json"
@@ -90,6 +91,14 @@ def judge_bundle(
             *_stranger_notes(bundle, profile, accuracy),
         ),
     )
+
+
+def home_note(bundle: Bundle, profile: Profile) -> Optional[str]:
+    """What to say when the bundle was made for another board than this; None when it was not."""
+    home = bundle.manifest.profile
+    if home is None or home == profile.name:
+        return None
+    return f"The bundle was compressed for {home}, not for {profile.name}."
 
 
 def gate_report(
@@ -247,10 +256,10 @@ def _memory_notes(budget: Budget, profile: Profile) -> List[str]:
 def _stranger_notes(
     bundle: Bundle, profile: Profile, accuracy: Tuple[Measurement, ...]
 ) -> List[str]:
-    home = bundle.manifest.profile
-    if home is None or home == profile.name:
+    stranger = home_note(bundle, profile)
+    if stranger is None:
         return []
-    notes = [f"The bundle was compressed for {home} and is judged here for {profile.name}."]
+    home, notes = bundle.manifest.profile, [stranger]
     if accuracy:
         basis = accuracy[0].basis
         worth = "it counts as emulated here" if basis is Basis.MEASURED else "the file is the same"

@@ -103,7 +103,7 @@ def manifest_from_bytes(data: bytes, where: str) -> Manifest:
             where,
             found=found,
             expected=f"a manifest of format {FORMAT}",
-            cure="seal the bundle with this version of jetpress, or run the version that sealed it",
+            cure="compress the model with this version of jetpress, or run the version that did",
         )
 
     return decoded(data, _DECODER, fault)

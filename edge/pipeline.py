@@ -77,22 +77,26 @@ class Parts:
 
 
 class _Done(NamedTuple):
-    """Frames whose result is in every sink, what was in them, the first's and the last's moment."""
+    """Frames whose result is in every sink, what was in them, and the first's and last's timing."""
 
     frames: int = 0
     objects: int = 0
-    first_s: float = 0.0
-    last_s: float = 0.0
+    first: Timing = Timing(0.0, 0.0)
+    last: Timing = Timing(0.0, 0.0)
 
-    def after(self, objects: int, ready_s: float) -> _Done:
+    def after(self, objects: int, timing: Timing) -> _Done:
         """With one frame more."""
-        first_s = self.first_s if self.frames else ready_s
-        return _Done(self.frames + 1, self.objects + objects, first_s, ready_s)
+        first = self.first if self.frames else timing
+        return _Done(self.frames + 1, self.objects + objects, first, timing)
 
     @property
     def fps(self) -> Optional[float]:
-        """Results a second, first to last; None below two."""
-        span_s = self.last_s - self.first_s
+        """Results a second, first to last; None below two.
+
+        Never more than their frames came: a first result that is late, because the engine had to
+        warm up, would make the time between results short.
+        """
+        span_s = max(end - start for start, end in zip(self.first, self.last))
         return (self.frames - 1) / span_s if span_s > 0 else None
 
 
@@ -162,6 +166,9 @@ class Loop:
         ticks.append(self._host_s())
         result = decode(manifest.head, outputs, manifest.preprocess, frame.hw)
         ticks.append(self._host_s())
+        if not self._done.frames:
+            for sink in self._parts.sinks:  # all, before any replaces an earlier file
+                sink.open(frame)
         for sink in self._parts.sinks:
             sink.write(frame, result, Timing(arrival.arrived_s, ready_s))
         ticks.append(self._host_s())
@@ -172,7 +179,7 @@ class Loop:
             self._host[stage].add((end_s - start_s) * 1e3)
         self._age.add((timing.ready_s - timing.arrived_s) * 1e3)
         objects = len(result) if isinstance(result, (Classes, Detections)) else 0
-        self._done = self._done.after(objects, timing.ready_s)  # at once: Ctrl-C comes anywhere
+        self._done = self._done.after(objects, timing)  # at once: Ctrl-C comes anywhere
 
     def report(self) -> LoopReport:
         """What has been done so far."""

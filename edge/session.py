@@ -14,6 +14,7 @@ from edge.bundle import Bundle
 from edge.clock import Clock, RealClock, VirtualClock, time_basis
 from edge.engines import Engine, EngineOptions, open_engine
 from edge.errors import EngineError, SourceError
+from edge.gate import home_note
 from edge.pipeline import Loop, LoopReport, Parts
 from edge.sinks import Scene, Sink, open_sinks
 from edge.sources import Source, open_source
@@ -86,11 +87,13 @@ class Session:
 
     def run(self) -> LoopReport:
         """The whole source through the engine, into the sinks."""
-        return self._loop.run()
+        self._loop.run()
+        return self.report()
 
     def report(self) -> LoopReport:
-        """What was done so far."""
-        return self._loop.report()
+        """What was done so far; a note says when the bundle was made for another board."""
+        report, note = self._loop.report(), home_note(self._bundle, self._profile)
+        return msgspec.structs.replace(report, notes=(*([note] if note else []), *report.notes))
 
     def report_json(self) -> str:
         """The report with what was run, as indented JSON."""

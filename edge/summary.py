@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import List
 
-from devices.budget import Measurement
+from devices.budget import Basis, Measurement
 from edge.pipeline import LoopReport
 
 __all__ = ["banner", "summary"]
@@ -56,7 +56,10 @@ def _pace_lines(report: LoopReport) -> List[str]:
         lines.append(f"rate       {report.rate.text()}, engine time only; {source}")
     if report.host_rate_fps is not None:
         lines.append(f"rate       {report.host_rate_fps:.4g} frames/s {HOST}; {source}")
-    for age, whose in ((report.age, report.basis.value), (report.host_age, HOST)):
+    worth = report.basis.value
+    if report.basis is Basis.EMULATED:
+        worth += " at the predicted latency"
+    for age, whose in ((report.age, worth), (report.host_age, HOST)):
         if age is not None and age.count:
             lines.append(
                 f"frame age  {age.p50_ms:.3g} ms p50, {age.p99_ms:.3g} ms p99 {whose}, "

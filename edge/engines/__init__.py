@@ -16,11 +16,12 @@ from edge.clock import Clock
 from edge.errors import EngineError
 from edge.gate import judge_bundle
 
-__all__ = ["ENGINES", "Engine", "EngineOptions", "open_engine"]
+__all__ = ["ENGINES", "THREADS_MAX", "Engine", "EngineOptions", "open_engine"]
 
 ENGINES = {
     "emulated": "edge.engines.emulated:EmulatedEngine",  # onnxruntime outputs, roofline clock
 }
+THREADS_MAX = 64  # more than the cores of a desk's computer; starting thousands takes minutes
 
 
 @dataclasses.dataclass(frozen=True)

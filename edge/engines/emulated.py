@@ -111,7 +111,7 @@ def _session(path: str, threads: int) -> Tuple[Any, Tuple[Any, ...]]:
             MODEL,
             found=str(error).splitlines()[0],
             expected="a model ONNX Runtime loads",
-            cure="check the model with onnx.checker, then seal the bundle again",
+            cure="check the model with onnx.checker, then compress it again",
         ) from error
     return session, failures
 
@@ -130,5 +130,5 @@ def _check_names(
                 MODEL,
                 found=f"{kind} {', '.join(names)}",
                 expected=", ".join(spec.name for spec in specs) + " as in the manifest",
-                cure="write the manifest from the model, then seal the bundle again",
+                cure="compress the model again",
             )

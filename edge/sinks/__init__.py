@@ -47,12 +47,21 @@ class Timing(NamedTuple):
 
 
 class Sink(Protocol):
-    """Takes every result in order; nothing is written, and no file touched, before the first."""
+    """Takes every result in order; an earlier file is left as it is until the first is written."""
 
     path: Path
 
+    def open(self, frame: Frame) -> None:
+        """Make ready for results of such frames, so that `write` can fail for lack of room alone.
+
+        A second call does nothing. Raises SinkError; an earlier file is not touched either way.
+        """
+
     def write(self, frame: Frame, result: Result, timing: Timing) -> None:
-        """Keep one result. Raises SinkError when it cannot be kept; what was kept stays whole."""
+        """Keep one result; opens what is not open.
+
+        Raises SinkError when it cannot be kept; what was kept stays whole.
+        """
 
     def close(self) -> None:
         """Finish the file; a second call does nothing."""
@@ -86,9 +95,10 @@ def open_sink(text: str, scene: Scene) -> Sink:
     """
     kind, mark, path = text.partition(":")
     if not mark or not path or kind not in SINKS:
-        raise SinkError(text, found=f"kind {kind!r}" if mark else "no kind",
-                        expected=" or ".join(f"{name}:PATH" for name in SINKS),
-                        cure=nearest(kind, tuple(SINKS)))  # fmt: skip
+        found = "no path" if kind in SINKS else f"kind {kind!r}" if mark else "no kind"
+        cure = f"add a path: {kind}:PATH" if kind in SINKS else nearest(kind, tuple(SINKS))
+        raise SinkError(text, found=found, expected=" or ".join(f"{name}:PATH" for name in SINKS),
+                        cure=cure)  # fmt: skip
     module, _, attribute = SINKS[kind].partition(":")
     sink: Sink = getattr(importlib.import_module(module), attribute)(Path(path), scene)
     return sink

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Union
 
@@ -16,6 +17,8 @@ from edge.manifest import class_name
 from edge.sinks import Scene, Timing, check_place
 
 __all__ = ["JsonLinesSink"]
+
+FULL = "make room or choose another path; the lines written so far are whole"
 
 
 class JsonLinesSink:
@@ -31,31 +34,50 @@ class JsonLinesSink:
         self._scene = scene
         self._whole_bytes = 0
         self._file: Optional[io.FileIO] = None
+        self._new = False  # the file was made here and holds nothing yet
+
+    def open(self, frame: Frame) -> None:
+        """Open the file; what it held before is cut off by the first line."""
+        if self._file is None:
+            self._new = not self.path.exists()
+            try:
+                self._file = io.FileIO(str(self.path), "wb", opener=_uncut)
+            except OSError as error:
+                raise _error(self.path, error, "choose another path") from error
 
     def write(self, frame: Frame, result: Result, timing: Timing) -> None:
         """Write one line; cut off what a full disk or Ctrl-C left of it."""
+        self.open(frame)
         line = msgspec.json.encode(self._record(frame, result, timing)) + b"\n"
-        done = 0
+        if self._whole_bytes == 0:
+            self._cut()
+        self._new, done = False, 0
         try:
-            if self._file is None:
-                self._file = self.path.open("wb", buffering=0)
-            while done < len(line):
+            while self._file is not None and done < len(line):
                 done += self._file.write(line[done:])
         except OSError as error:
-            raise _error(self.path, error) from error
+            raise _error(self.path, error, FULL) from error
         finally:
-            if done < len(line) and self._file is not None:
-                with contextlib.suppress(OSError):  # not every place can be cut: /dev/full cannot
-                    self._file.truncate(self._whole_bytes)
+            if done < len(line):
+                self._cut()
         self._whole_bytes += len(line)
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file; remove it when it was made for nothing."""
         if self._file is not None:
             try:
                 self._file.close()
+                if self._new:
+                    self._new = False
+                    self.path.unlink()
             except OSError as error:  # a disk over a network may say only now that it is full
-                raise _error(self.path, error) from error
+                raise _error(self.path, error, FULL) from error
+
+    def _cut(self) -> None:
+        """Keep the whole lines of this run and nothing else."""
+        if self._file is not None:
+            with contextlib.suppress(OSError):  # not every place can be cut: /dev/full cannot
+                self._file.truncate(self._whole_bytes)
 
     def _record(self, frame: Frame, result: Result, timing: Timing) -> Dict[str, Any]:
         age = "host_age_ms" if self._scene.time_basis is None else "age_ms"
@@ -85,10 +107,14 @@ class JsonLinesSink:
         ]
 
 
-def _error(path: Path, error: OSError) -> SinkError:
+def _uncut(path: str, flags: int) -> int:
+    return os.open(path, flags & ~os.O_TRUNC, 0o666)
+
+
+def _error(path: Path, error: OSError, cure: str) -> SinkError:
     return SinkError(
         str(path),
         found=error.strerror or str(error),
         expected="a place to write results",
-        cure="make room or choose another path; the lines written so far are whole",
+        cure=cure,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from pathlib import Path
 from typing import Any, Optional
@@ -36,39 +37,62 @@ class VideoSink:
             raise _error(path, f"suffix {path.suffix!r}", "one of " + ", ".join(CODECS),
                          "rename the output")  # fmt: skip
         check_place(path)
+        self._target = path.resolve()
+        self._partial = self._target.with_name(f".{path.stem}.partial{path.suffix}")
+
+    def open(self, frame: Frame) -> None:
+        """Open a writer beside the path; the first frame brings its file into place."""
+        if self._writer is None:
+            self._check_room()
+            self._writer = self._opened(frame)
 
     def write(self, frame: Frame, result: Result, timing: Timing) -> None:
         """Draw and append one frame, after repeating the last for those dropped before it."""
+        self._check_room()
+        self.open(frame)
+        if self._last is None:
+            self._partial.replace(self._target)
+        picture = self._fit(annotate(frame.pixels, result, self._scene.classes, self._scene.banner))
+        if self._last is not None and self._next_sequence is not None:
+            for _ in range(frame.sequence - self._next_sequence):
+                self._append(self._last)
+        self._append(picture)
+        self._last, self._next_sequence = picture, frame.sequence + 1
+
+    def close(self) -> None:
+        """Write the index, without which no player opens the file; remove one without frames."""
+        if self._writer is not None:
+            self._writer.release()
+            self._writer = None
+        if self._last is None:
+            self._discard()
+
+    def _opened(self, frame: Frame) -> Any:  # noqa: ANN401  # cv2 has no types
+        height, width = (side + side % 2 for side in frame.hw)  # codecs want even sides
+        self._size_hw = (height, width)
+        code = self._cv2.VideoWriter_fourcc(*CODECS[self.path.suffix.lower()])
+        writer = self._cv2.VideoWriter(str(self._partial), code, self._scene.fps, (width, height))
+        if not (writer.isOpened() and self._partial.exists()):
+            self._discard()
+            raise _error(self.path, "a file OpenCV cannot write", "a place to write video",
+                         "check the folder's permissions, or try .avi")  # fmt: skip
+        return writer
+
+    def _append(self, picture: NDArray[np.uint8]) -> None:
+        if self._writer is not None:
+            self._writer.write(picture)
+
+    def _check_room(self) -> None:
         free_bytes = shutil.disk_usage(self.path.parent).free
         if free_bytes < FREE_BYTES_MIN:
             self.close()
             raise _error(self.path, f"{free_bytes / 1e6:.0f} MB free on the disk",
                          f"{FREE_BYTES_MIN / 1e6:.0f} MB at least",
                          "make room; what was written before can be played")  # fmt: skip
-        writer = self._writer or self._open(frame)
-        picture = self._fit(annotate(frame.pixels, result, self._scene.classes, self._scene.banner))
-        if self._last is not None and self._next_sequence is not None:
-            for _ in range(frame.sequence - self._next_sequence):
-                writer.write(self._last)
-        writer.write(picture)
-        self._last, self._next_sequence = picture, frame.sequence + 1
 
-    def close(self) -> None:
-        """Write the index, without which no player opens the file."""
-        if self._writer is not None:
-            self._writer.release()
-            self._writer = None
-
-    def _open(self, frame: Frame) -> Any:  # noqa: ANN401  # cv2 has no types
-        height, width = (side + side % 2 for side in frame.hw)  # codecs want even sides
-        self._size_hw = (height, width)
-        code = self._cv2.VideoWriter_fourcc(*CODECS[self.path.suffix.lower()])
-        self._writer = self._cv2.VideoWriter(str(self.path), code, self._scene.fps, (width, height))
-        if not self._writer.isOpened():
-            self._writer = None
-            raise _error(self.path, "a file OpenCV cannot write", "a place to write video",
-                         "check the folder's permissions, or try .avi")  # fmt: skip
-        return self._writer
+    def _discard(self) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            self._partial.unlink()
 
     def _fit(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """The picture in the size of the video: shrunk if larger, black where it is smaller."""

@@ -107,14 +107,22 @@ def parse_address(text: str) -> Address:
     scheme, mark, rest = text.partition("://")
     if not mark:
         kind = "folder" if Path(text).is_dir() else "file"
-        return Address(text=text, scheme=kind, path=text, query={})
+        return _with_path(Address(text=text, scheme=kind, path=text, query={}))
     if scheme not in SOURCES:
         known = ", ".join(f"{name}://" for name in SOURCES)
         raise SourceError(text, found=f"scheme {scheme!r}", expected=f"{known} or a plain path",
                           cure=nearest(scheme, tuple(SOURCES)))  # fmt: skip
     path, _, query = rest.partition("?")
-    return Address(text=text, scheme=scheme, path=unquote(path),
-                   query=dict(parse_qsl(query, keep_blank_values=True)))  # fmt: skip
+    return _with_path(Address(text=text, scheme=scheme, path=unquote(path),
+                              query=dict(parse_qsl(query, keep_blank_values=True))))  # fmt: skip
+
+
+def _with_path(address: Address) -> Address:
+    """The address; an empty path, which would be the folder we are in, is refused."""
+    if address.path or address.scheme not in ("file", "folder"):
+        return address
+    raise SourceError(f"source {address.text!r}", found="no path", expected="a path after it",
+                      cure="name a video or a folder; the one you are in is called .")  # fmt: skip
 
 
 def is_rate(fps: float) -> bool:

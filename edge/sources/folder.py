@@ -5,15 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Dict, Iterator, Tuple
 
-from calib.images import find_images, read_image
+from calib.images import UNREADABLE_SHARE_MAX, find_images, read_image
 from devices.budget import Refusal
 from edge.errors import SourceError
 from edge.frames import Frame
 from edge.sources import Address, is_rate
 
 __all__ = ["FolderSource"]
-
-UNREADABLE_SHARE_MAX = 0.5  # of a folder's images, as for a calibration set
 
 
 class FolderSource:
@@ -69,7 +67,7 @@ class FolderSource:
             raise SourceError(
                 str(self._folder),
                 found=f"{lost} of {len(self.files)} images unreadable so far: {worst}",
-                expected="half of them readable at least",
+                expected=f"{100 * (1 - UNREADABLE_SHARE_MAX):.0f} % of them readable at least",
                 cure="replace the damaged files",
             )
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -203,8 +205,11 @@ def test_a_truncated_video_is_counted(video):
     (refusal,) = pictures.skipped
     assert refusal.count == 12 - len(pictures)
     assert refusal.reason == "the video ends before it"
-    with pytest.raises(CalibrationError, match=r"3 of 4 pictures unreadable"):
+    words = r"3 of 4 pictures unreadable: 3 x the video ends before it .* expected 50 %"
+    with pytest.raises(CalibrationError, match=words) as caught:
         CalibrationSet.from_video(video, indices=[0, 50, 60, 70])
+    assert caught.value.where == str(video)
+    assert caught.value.cure.startswith("record or copy the video again")
 
 
 def test_pictures_are_read_one_at_a_time(folder, monkeypatch):
@@ -263,3 +268,22 @@ def test_a_full_disk_leaves_the_old_set(folder, tmp_path, monkeypatch):
     with pytest.raises(CalibrationError, match="No space left on device"):
         CalibrationSet.from_folder(folder).save(path)
     assert path.read_bytes() == before
+
+
+def test_a_damaged_video_writes_nothing_of_its_own_to_standard_error(tmp_path):
+    """In a process of its own: FFmpeg writes past Python, and reads its level once."""
+    path = tmp_path / "clip.mp4"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), 10, (160, 120))
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        writer.write(rng.integers(0, 255, (120, 160, 3), dtype=np.uint8))
+    writer.release()
+    data = bytearray(path.read_bytes())
+    start = data.index(b"mdat") + 4
+    data[start + 40_000 : start + 42_000] = bytes(2000)
+    path.write_bytes(bytes(data))
+    read = "import sys; from calib.samples import CalibrationSet as C; from pathlib import Path; "
+    read += "print(len(C.from_video(Path(sys.argv[1]))))"
+    done = subprocess.run([sys.executable, "-c", read, str(path)], capture_output=True, text=True,
+                          cwd=str(Path(__file__).parents[2]), check=True)  # fmt: skip
+    assert (int(done.stdout) > 0, done.stderr) == (True, "")

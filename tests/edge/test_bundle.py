@@ -113,8 +113,9 @@ def test_the_error_shows_both_hashes_and_what_to_do(tmp_path):
     with pytest.raises(BundleError) as caught:
         open_bundle(tmp_path)
     assert re.fullmatch(
-        r"model.onnx: found sha256 [0-9a-f]{8}…; expected [0-9a-f]{8}… as sealed; "
-        r"changed after sealing, seal it again",
+        re.escape(str(tmp_path)) + r"/model.onnx: found sha256 [0-9a-f]{8}…; "
+        r"expected [0-9a-f]{8}… as sealed; "
+        r"do not run it: get the bundle again, or compress the model again",
         str(caught.value),
     )
 
@@ -163,8 +164,10 @@ def test_every_other_change_is_refused(tmp_path, spoil, words):
     root = tmp_path / "b"
     make(root)
     spoil(root)
-    with pytest.raises(BundleError, match=words):
+    with pytest.raises(BundleError, match=words) as caught:
         open_bundle(root)
+    assert caught.value.where.startswith(f"{root}/"), "the bundle is named"
+    assert "seal" not in caught.value.cure, "no command seals"
 
 
 @pytest.mark.parametrize(

@@ -88,6 +88,9 @@ def test_frames_and_realtime(edge, tiny):
         (("--source", SYNTHETIC, "--engine", "tensorrt"), "found no such engine"),
         (("--source", SYNTHETIC, "--sink", "mqtt:x"), "expected jsonl:PATH or video:PATH"),
         (("--source", SYNTHETIC, "--mode", "MAXQ"), "power mode 'MAXQ'"),
+        (("--source", ""), "found no path"),
+        (("--source", SYNTHETIC, "--profile", "JETSON-NANO"), "did you mean 'jetson-nano'"),
+        (("--source", SYNTHETIC, "--sink", "jsonl:"), "add a path: jsonl:PATH"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(edge, tiny, arguments, words):
@@ -96,6 +99,39 @@ def test_bad_input_is_one_line_and_exit_code_2(edge, tiny, arguments, words):
     assert words in err
     assert err.startswith("edge: ")
     assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (("--virtual", "--realtime"), "--virtual and --realtime exclude each other"),
+        (("--every-frame", "--virtual"), "--virtual and --every-frame exclude each other"),
+        (("--threads", 65), "65 is not in the range 0<=x<=64"),
+        (("--threads", -1), "-1 is not in the range"),
+    ],
+)
+def test_flags_that_make_no_run_are_wrong_usage(edge, tiny, flags, words):
+    code, out, err = edge("run", tiny, "--source", SYNTHETIC, *flags)
+    assert (code, out) == (2, "")
+    assert err.startswith("Usage: edge run ")
+    assert words in " ".join(err.split())
+
+
+@pytest.mark.parametrize("flag", ["--virtual", "--realtime", "--every-frame"])
+def test_each_pacing_has_its_flag(edge, tiny, flag):
+    code, out, _ = edge("run", tiny, "--source", SYNTHETIC.replace("fps=10", "fps=900"), flag)
+    assert (code, f"({flag[2:]})" in out) == (0, True)
+
+
+def test_another_board_than_the_bundles_is_a_note(edge, tiny):
+    note = "note       The bundle was compressed for jetson-nano, not for jetson-tx2."
+    out = edge("run", tiny, "--source", SYNTHETIC, "--profile", "jetson-tx2")[1]
+    assert note in out.splitlines()
+    record = json.loads(edge("run", tiny, "--source", SYNTHETIC, "--profile", "jetson-tx2",
+                             "--json")[1])  # fmt: skip
+    assert record["run"]["notes"][0] == note[11:]
+    for profile in ((), ("--profile", "jetson-nano")):
+        assert "compressed for" not in edge("run", tiny, "--source", SYNTHETIC, *profile)[1]
 
 
 def test_int8_on_a_nano_is_refused_before_anything_runs(edge, maker, tmp_path):
@@ -117,7 +153,8 @@ def test_a_flipped_byte_is_refused_by_every_command(edge, tiny_copy):
         code, out, err = edge(*command)
         assert (code, out) == (2, "")
         assert "model.onnx: found sha256" in err
-        assert "changed after sealing, seal it again" in err
+        assert f"{tiny_copy}/model.onnx: found" in err
+        assert "do not run it: get the bundle again" in err
 
 
 def test_verify_says_what_the_bundle_is(edge, tiny):

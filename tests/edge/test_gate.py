@@ -220,7 +220,7 @@ def test_the_text_says_the_mode_and_every_note_in_wrapped_lines(tmp_path):
     text = render_checks(judged)
     assert f"board: jetson-orin-nano-4gb, mode {board.default_mode}\n" in text
     flat = " ".join(text.split())
-    for words in ("note: The bundle was compressed for jetson-nano and is judged here for",
+    for words in ("note: The bundle was compressed for jetson-nano, not for jetson-orin-nano-4gb.",
                   "has no row of its own", "NonZero"):  # fmt: skip
         assert words in flat
     assert max(map(len, text.splitlines())) <= 100
@@ -244,7 +244,7 @@ def test_a_bundle_for_another_board_can_be_gated_here_and_says_so(tmp_path):
     judged = judge_bundle(bundle, orin, budget=orin.budget)
     report = gate_report(bundle, orin, judged, command="edge gate b --for jetson-orin-nano")
     assert report.profile == "jetson-orin-nano"
-    assert "compressed for jetson-nano and is judged here for jetson-orin-nano" in report.notes[-2]
+    assert "compressed for jetson-nano, not for jetson-orin-nano" in report.notes[-2]
     assert json.loads(to_json(report))["verdict"] == judged.verdict.outcome.value
     assert "# tiny" in to_markdown(report)
 

@@ -34,7 +34,7 @@ def test_the_text_says_the_mode_judged_and_what_widened_the_interval(gate, tiny)
     flat = " ".join(out.split())
     assert (code, err) == (4, "")
     assert "board: jetson-nano-2gb, mode 5W" in out
-    for words in ("compressed for jetson-nano and is judged here for jetson-nano-2gb",
+    for words in ("compressed for jetson-nano, not for jetson-nano-2gb",
                   "has no row of its own", "scaled by clocks from full clocks"):  # fmt: skip
         assert words in flat
     assert max(map(len, out.splitlines())) <= 100

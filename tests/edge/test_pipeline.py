@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import time
 
@@ -54,12 +55,15 @@ class Kept:
     path = None
 
     def __init__(self, error=None, after=0):
-        self.kept, self.error, self.after = [], error, after
+        self.kept, self.error, self.after, self.opened = [], error, after, []
 
     def write(self, frame, result, timing):
         if self.error is not None and len(self.kept) == self.after:
             raise self.error
         self.kept.append((frame.sequence, result, timing))
+
+    def open(self, frame):
+        self.opened.append(len(self.kept))
 
     def close(self):
         pass
@@ -148,6 +152,28 @@ def test_one_frame_has_no_rate():
     report = loop(query="frames=1&width=12&height=8")[0].run()
     assert (report.processed, report.rate) == (1, None)
     assert "rate" not in summary(report, "head")
+
+
+def test_a_late_first_result_makes_no_rate_faster_than_the_source():
+    class WarmsUp(Engine):
+        def infer(self, feeds):
+            took_s, self.warm = (0.01 if hasattr(self, "warm") else 0.09), True
+            self.clock.sleep_until(self.clock.now_s() + took_s)
+            return {"y": np.array([[0.3, 0.1]], np.float32)}
+
+    running, _ = loop("every-frame", "fps=10&frames=3&width=12&height=8")
+    running._parts.engine.__class__ = WarmsUp
+    report = running.run()  # results at 0.09, 0.11 and 0.21 s, of frames 0.1 s apart
+    assert report.rate.value == pytest.approx(10.0)
+
+
+def test_every_sink_is_open_before_any_is_written():
+    first, second = Kept(), Kept()
+    running, _ = loop(sink=first)
+    running._parts = dataclasses.replace(running._parts, sinks=(first, second))
+    second.open = lambda frame: second.opened.append((frame.hw, len(first.kept)))
+    running.run()
+    assert (first.opened, second.opened) == ([0], [((8, 12), 0)]), "once, with nothing kept yet"
 
 
 class SlowHost(Engine):
@@ -289,6 +315,7 @@ def test_the_latency_line_gives_the_whole_interval_in_frames_a_second():
 
 def test_the_summary_calls_no_host_time_the_boards():
     text = summary(loop()[0].run(), "emulated jetson-nano | fp16 | predicted 250.0 ms")
+    assert "ms p99 emulated at the predicted latency, from arrival to result\n" in text
     for line in text.splitlines():
         if line.startswith(("rate", "frame age", "emulated")):
             assert "emulated" in line

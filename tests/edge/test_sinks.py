@@ -6,6 +6,8 @@ import errno
 import json
 import os
 from collections import namedtuple
+from pathlib import Path
+from types import SimpleNamespace
 
 import msgspec
 import numpy as np
@@ -133,6 +135,66 @@ def test_sinks_beside_each_other_are_fine(busy):
     assert busy() == ()
 
 
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_a_video_that_cannot_be_opened_costs_no_earlier_file(tmp_path, monkeypatch, order):
+    cv2 = pytest.importorskip("cv2", reason="writes video")
+    texts = [f"jsonl:{tmp_path}/out.jsonl", f"video:{tmp_path}/out.avi", f"jsonl:{tmp_path}/new"]
+    for text in texts[:2]:
+        Path(text.partition(":")[2]).write_text("earlier")
+
+    def no_codec(name, *_):
+        Path(name).write_text("begun")
+        return SimpleNamespace(isOpened=lambda: False)
+
+    monkeypatch.setattr(cv2, "VideoWriter", no_codec)
+    sinks = open_sinks([texts[2], *(texts[i] for i in order)], SCENE, bundle=tmp_path / "b",
+                       reads=())  # fmt: skip
+    for sink in sinks:
+        if sink.path.suffix == ".avi":
+            with pytest.raises(SinkError, match="found a file OpenCV cannot write"):
+                sink.open(frame(0))
+            break
+        sink.open(frame(0))
+    for sink in sinks:
+        sink.close()
+    left = {path.name: path.read_text() for path in tmp_path.iterdir()}
+    assert left == {"out.jsonl": "earlier", "out.avi": "earlier"}
+
+
+@pytest.mark.parametrize("kind", ["jsonl:{}.jsonl", "video:{}.avi"])
+def test_a_sink_that_is_open_and_never_written_leaves_all_as_it_was(tmp_path, kind):
+    pytest.importorskip("cv2", reason="writes video")
+    for earlier in (None, "earlier"):
+        text = kind.format(tmp_path / "out")
+        path = Path(text.partition(":")[2])
+        if earlier:
+            path.write_text(earlier)
+        sink = open_sink(text, SCENE)
+        sink.open(frame(0))
+        sink.open(frame(0))
+        sink.close()
+        assert [p.read_text() for p in tmp_path.iterdir()] == ([earlier] if earlier else [])
+
+
+def test_a_link_stays_and_its_file_is_written(tmp_path):
+    pytest.importorskip("cv2", reason="writes video")
+    (tmp_path / "real").mkdir()
+    (tmp_path / "out.avi").symlink_to(tmp_path / "real" / "clip.avi")
+    sink = open_sink(f"video:{tmp_path}/out.avi", SCENE)
+    sink.write(frame(0), FOUND, Timing(0, 0))
+    sink.close()
+    assert (tmp_path / "out.avi").is_symlink()
+    assert len(read_video(tmp_path / "real" / "clip.avi")[0]) == 1
+    assert len(list((tmp_path / "real").iterdir())) == 1
+
+
+def test_a_file_that_cannot_be_opened_speaks_of_no_lines(tmp_path):
+    sink = open_sink(f"jsonl:{tmp_path}/out.jsonl", SCENE)
+    (tmp_path / "out.jsonl").mkdir()
+    with pytest.raises(SinkError, match=r"found Is a directory; .*; choose another path$"):
+        sink.open(frame(0))
+
+
 class FullAfter:
     """A file on a disk with room for this many bytes."""
 
@@ -247,7 +309,9 @@ def test_a_nearly_full_disk_stops_a_video_that_can_be_played(tmp_path, monkeypat
     [
         ("mqtt:host", "found kind 'mqtt'; expected jsonl:PATH or video:PATH"),
         ("out.jsonl", "found no kind"),
-        ("jsonl:", "expected jsonl:PATH"),
+        ("jsonl:", r"found no path; .*; add a path: jsonl:PATH$"),
+        ("jsonl", r"found no path; .*; add a path: jsonl:PATH$"),
+        ("JSONL:x", r"found kind 'JSONL'; .*; did you mean 'jsonl'"),
         ("jsonl:{tmp}/no/out.jsonl", "found no such folder"),
         ("jsonl:{tmp}", "found a folder"),
         ("jsonl:{tmp}/loop", "found .*loop"),
