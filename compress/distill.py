@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -299,6 +299,7 @@ def _trained(
 
     student.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub
     with deterministic(seed=run.seed, threads=run.threads):
-        log = train(student, loss_at, options.schedule(), tick=run.tick, checkpoint=run.checkpoint)
+        schedule = replace(options.schedule(), seed=run.seed)
+        log = train(student, loss_at, schedule, tick=run.tick, checkpoint=run.checkpoint)
     student.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]  # torch's stub
     return log

@@ -1,8 +1,9 @@
 """The one training loop; each step is made from its number, so a killed run resumes exactly.
 
-A batch is a pure function of its step, and so is the learning rate. A checkpoint therefore holds
-only the weights, the optimizer and the running average; a run that was killed and resumed ends in
-the same bytes as one that was not (one machine, one thread count).
+A batch is a pure function of its step; so are the learning rate and what torch draws meanwhile
+(dropout), which is seeded anew at every step. A checkpoint therefore holds only the weights, the
+optimizer and the running average; a run that was killed and resumed ends in the same bytes as one
+that was not (one machine, one thread count).
 """
 
 from __future__ import annotations
@@ -47,13 +48,17 @@ class Schedule:
     clip_norm: float = 5.0  # of the whole gradient; 0 clips nothing
     ema_decay: float = 0.0  # running average of the weights; 0 keeps the last weights
     live_norm_share: float = 0.0  # BatchNorm uses batch statistics for this share, then is frozen
+    seed: int = 0  # of what torch draws in a step, 0 or more
 
     def __post_init__(self) -> None:
         for name in ("warmup_share", "live_norm_share", "lr_start_ratio", "lr_end_ratio"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise ValueError(f"{name} must be 0..1, not {getattr(self, name)}")
-        if self.steps < 0 or not 0.0 <= self.ema_decay < 1.0:
-            raise ValueError(f"steps {self.steps} must be 0 or more, ema_decay {self.ema_decay} <1")
+        if self.steps < 0 or self.seed < 0 or not 0.0 <= self.ema_decay < 1.0:
+            raise ValueError(
+                f"steps {self.steps} and seed {self.seed} must be 0 or more, "
+                f"ema_decay {self.ema_decay} below 1"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,21 +132,26 @@ def train(
 ) -> TrainLog:
     """Train `model` in place with AdamW; `loss_at(model, step)` is the scalar loss of that step.
 
-    The model is left in evaluation mode, with the averaged weights when `ema_decay` is set.
+    The model is left in evaluation mode, with the averaged weights when `ema_decay` is set, and
+    torch's generator as it was found.
     Ctrl-C leaves the last checkpoint; the checkpoint is removed when training ends.
 
     Raises:
         TrainError: the loss is not finite, or the model has no parameter that can be trained.
     """
+    import torch
+
     state = _State(model, schedule)
     resumed = state.load(checkpoint)
     losses = []
-    for step in range(resumed, schedule.steps):
-        losses.append(_one_step(state, loss_at, step))
-        if tick is not None:
-            tick.update(step + 1)
-        if checkpoint is not None and (step + 1) % checkpoint.every_steps == 0:
-            state.save(checkpoint, step + 1)
+    with torch.random.fork_rng(devices=()):
+        for step in range(resumed, schedule.steps):
+            torch.manual_seed(_seed_of(schedule.seed, step))
+            losses.append(_one_step(state, loss_at, step))
+            if tick is not None:
+                tick.update(step + 1)
+            if checkpoint is not None and (step + 1) % checkpoint.every_steps == 0:
+                state.save(checkpoint, step + 1)
     state.finish()
     if checkpoint is not None:
         checkpoint.path.unlink(missing_ok=True)
@@ -218,6 +228,13 @@ class _State:
         self.optimizer.load_state_dict(saved["optimizer"])
         self.ema = saved["ema"]
         return int(saved["step"])
+
+
+def _seed_of(seed: int, step: int) -> int:
+    """64 bits of their own for every seed and step."""
+    import numpy as np
+
+    return int(np.random.SeedSequence([seed, step]).generate_state(1, np.uint64)[0])
 
 
 def _one_step(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from compress.train import (
@@ -30,7 +32,7 @@ def net():
     torch.manual_seed(0)
     return torch.nn.Sequential(
         torch.nn.Conv2d(3, 4, 3, bias=False), torch.nn.BatchNorm2d(4), torch.nn.ReLU6(),
-        torch.nn.Flatten(), torch.nn.Linear(4 * 36, 2),
+        torch.nn.Flatten(), torch.nn.Dropout(0.2), torch.nn.Linear(4 * 36, 2),
     )  # fmt: skip
 
 
@@ -92,6 +94,15 @@ def test_killed_run_resumes_to_the_same_bytes(tmp_path, killed):
     assert len(log.losses) == 20 - log.resumed_from
     assert state_bytes(resumed) == state_bytes(whole)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_torch_draws_follows_the_seed_and_leaves_its_generator_alone():
+    first, second = net(), net()
+    before = torch.get_rng_state()
+    train(first, loss_at, SCHEDULE)
+    assert torch.equal(torch.get_rng_state(), before)
+    train(second, loss_at, dataclasses.replace(SCHEDULE, seed=1))
+    assert state_bytes(first) != state_bytes(second)
 
 
 def test_checkpoint_of_another_run_or_half_a_file_is_not_resumed(tmp_path):
@@ -172,7 +183,9 @@ def _draw_and_die():
         raise KilledError
 
 
-@pytest.mark.parametrize("wrong", [{"warmup_share": 1.2}, {"steps": -1}, {"ema_decay": 1.0}])
+@pytest.mark.parametrize(
+    "wrong", [{"warmup_share": 1.2}, {"steps": -1}, {"ema_decay": 1.0}, {"seed": -1}]
+)
 def test_schedule_outside_its_ranges_is_refused(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         Schedule(**wrong)
