@@ -1,4 +1,4 @@
-"""The `compress` command: from arguments to a Job, from what happened to an exit code."""
+"""`compress`: from arguments to a Job, from what happened to an exit code."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from devices.errors import EXIT_BAD_INPUT, JetpressError
 from devices.profile import load_profile
 from edge.flags import FlagError, budget_from_flags, limit_flags
 
-__all__ = ["main"]
+__all__ = ["cli"]
 
 FULL = {errno.ENOSPC, errno.EDQUOT}
 CLOSED = {errno.EACCES, errno.EPERM, errno.EROFS}
@@ -28,7 +28,8 @@ CLOSED = {errno.EACCES, errno.EPERM, errno.EROFS}
 @click.option("--profile", "profile_name", required=True, metavar="NAME",
               help="The board, for example jetson-nano; `devices list` shows all.")  # fmt: skip
 @click.option("--data", type=click.Path(path_type=Path), metavar="DIR|VIDEO",
-              help="Frames to distil from and calibrate on; no labels are used.")  # fmt: skip
+              help="Frames to distil from and calibrate on; labels lying beside them judge the "
+                   "result and never teach.")  # fmt: skip
 @click.option("--labels", type=click.Path(path_type=Path), metavar="F",
               help="Of held-out frames: YOLO or VOC folder, COCO or jetpress JSON.")  # fmt: skip
 @click.option("--teacher", metavar="T",
@@ -38,18 +39,20 @@ CLOSED = {errno.EACCES, errno.EPERM, errno.EROFS}
 @click.option("--size", metavar="HxW", help="Image size, for a MODEL that leaves it open.")
 @click.option("--recipe", type=click.Path(path_type=Path), metavar="FILE.toml",
               help="Passes and their settings. Default: chosen for the board.")  # fmt: skip
-@click.option("--prune", default="auto", show_default=True, metavar="auto|off|RATIO",
-              help="Share of the predicted latency to keep by cutting channels.")  # fmt: skip
+@click.option("--prune", metavar="auto|off|RATIO",
+              help="Share of the predicted latency to keep by cutting channels, at the precision "
+                   "the run ends in. Default: auto, as suits the board.")  # fmt: skip
 @click.option("--distil-steps", type=click.IntRange(min=0), metavar="N",
               help="Training steps; more is slower and usually better.")  # fmt: skip
 @click.option("--mode", metavar="NAME", help="Power mode of the board. Default: the profile's.")
 @limit_flags
 @click.option("--out", type=click.Path(path_type=Path), metavar="DIR",
               help="Default: runs/<model>-<profile>.")  # fmt: skip
-@click.option("--seed", default=0, show_default=True, help="Of every random choice.")
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0),
+              help="Of every random choice.")  # fmt: skip
 @click.option("--threads", default=2, show_default=True, type=click.IntRange(min=1),
               help="Of the arithmetic; another number rounds differently.")  # fmt: skip
-def main(model: str | None, named_model: str | None, profile_name: str, **options: Any) -> None:  # noqa: ANN401 - click's
+def cli(model: str | None, named_model: str | None, profile_name: str, **options: Any) -> None:  # noqa: ANN401 - click's
     """Press MODEL until it fits a Jetson, and prove on this machine that it will.
 
     MODEL is an ONNX file or package.module:factory; without one the packaged person detector is
@@ -71,7 +74,7 @@ def main(model: str | None, named_model: str | None, profile_name: str, **option
             raise
         click.echo(f"compress: {_disk_words(error)}", err=True)
         code = EXIT_BAD_INPUT
-    sys.exit(code)
+    click.get_current_context().exit(code)
 
 
 def _run(model: str | None, profile_name: str, options: dict[str, Any]) -> int:
@@ -129,7 +132,16 @@ def _source(model: str | None, options: dict[str, Any]) -> Any:  # noqa: ANN401 
 def _choice(options: dict[str, Any]) -> Any:  # noqa: ANN401 - a Choice
     from compress.recipe import Choice
 
-    return Choice(prune=options["prune"], distil_steps=options["distil_steps"])
+    given = [f"--{name.replace('_', '-')}" for name in ("prune", "distil_steps")
+             if options[name] is not None]  # fmt: skip
+    if options["recipe"] is not None and given:
+        raise FlagError(
+            "--recipe",
+            found=f"{' and '.join(given)} beside it",
+            expected="the recipe alone, which says both",
+            cure=f"write it into {options['recipe']}, or leave --recipe out",
+        )
+    return Choice(prune=options["prune"] or "auto", distil_steps=options["distil_steps"])
 
 
 def _size(text: str | None) -> tuple[int, int] | None:
@@ -155,7 +167,3 @@ def _disk_words(error: OSError) -> str:
         f"{'free some space' if full else 'choose another with --out'} and run the same command "
         "again, finished passes are kept"
     )
-
-
-if __name__ == "__main__":
-    main()

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from compress.host_check import check_on_host
+from compress.rtx import RtxFault, RtxResult
 from edge.bundle import open_bundle
 
 pytest.importorskip("torch", reason="needs the extra 'compress'")
@@ -31,13 +38,13 @@ def pictures(tmp_path_factory):
 
 @pytest.fixture
 def compress(tmp_path, monkeypatch):
-    from compress.cli import main
+    from compress.cli import cli
 
     monkeypatch.setenv("JETPRESS_CACHE", str(tmp_path / "cache"))
 
     def run(*arguments, out=tmp_path / "run"):
         words = [str(word) for word in (*arguments, "--out", out)]
-        return CliRunner().invoke(main, words, catch_exceptions=False)
+        return CliRunner().invoke(cli, words, catch_exceptions=False)
 
     run.out = tmp_path / "run"
     return run
@@ -142,6 +149,14 @@ def test_without_frames_int8_is_refused_and_accuracy_is_unknown(compress):
         ([SMALL, "--profile", "jetson-nano", "--recipe", "no.toml"], ["no.toml"]),
         ([SMALL, "--profile", "jetson-nano", "--spec", "no.toml"], ["no.toml"]),
         (
+            [SMALL, "--profile", "jetson-nano", "--recipe", "no.toml", "--prune", "auto"],
+            ["--recipe", "--prune beside it"],
+        ),
+        (
+            [SMALL, "--profile", "jetson-nano", "--recipe", "r", "--distil-steps", "3"],
+            ["--recipe", "--distil-steps beside it", "write it into r"],
+        ),
+        (
             [
                 SMALL,
                 "--profile",
@@ -203,6 +218,120 @@ def test_a_folder_that_holds_another_run_is_refused_and_left_intact(compress, pi
     assert other.exit_code == 2
     assert "another run (it differs in: model)" in other.output
     assert open_bundle(compress.out / "bundle").sha256 == sealed
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("left", [b"", b'{"model": "a', b"[1]", b"\xff"])
+def test_a_damaged_run_json_is_one_message_and_without_it_the_run_goes_on(compress, left):
+    assert compress(SMALL, "--profile", "jetson-nano").exit_code == 4
+    (compress.out / "run.json").write_bytes(left)
+    result = compress(SMALL, "--profile", "jetson-nano")
+    assert result.exit_code == 2
+    last = result.output.strip().splitlines()[-1]
+    assert last.startswith("compress: ")
+    assert "run.json: found " in last
+    assert "remove this file" in last
+    (compress.out / "run.json").unlink()
+    assert compress(SMALL, "--profile", "jetson-nano").exit_code == 4
+
+
+def test_run_json_appears_whole_or_not_at_all(compress, monkeypatch):
+    real = Path.write_bytes
+
+    def full(path, data):
+        if path.parent == compress.out and path.name.startswith("run."):
+            real(path, data[:5])
+            raise OSError(errno.ENOSPC, "full", str(path))
+        return real(path, data)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "write_bytes", full)
+        result = compress(SMALL, "--profile", "jetson-nano")
+    assert result.exit_code == 2
+    assert "a full disk" in result.output
+    assert not (compress.out / "run.json").exists()
+
+
+@pytest.mark.slow
+def test_a_recipe_for_int8_on_a_nano_ends_in_fp16_and_says_so(compress, pictures, tmp_path):
+    (tmp_path / "r.toml").write_text('[[pass]]\nname = "int8"\n')
+    result = compress(
+        SMALL, "--profile", "jetson-nano", "--data", pictures, "--accuracy-drop-max", 100,
+        "--recipe", tmp_path / "r.toml",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    assert open_bundle(compress.out / "bundle").manifest.precision == "fp16"
+    (refusal,) = [r for r in report(compress)["refusals"] if r["what"] == "int8 on jetson-nano"]
+    assert refusal["instead"] == "the run ends in fp16"
+    assert "prune, distil" not in result.output
+
+
+@pytest.mark.slow
+def test_what_nvidia_refuses_here_is_no_pass_and_is_sealed_into_the_bundle(
+    compress, pictures, monkeypatch
+):
+    def refusing(path):
+        return RtxResult(
+            parsed=False, built=False, errors=(), warnings=(), seconds=0.1, plan_bytes=None,
+            faults=(RtxFault(node="n7", operator="Relu", text="no"),), version="1",
+        )  # fmt: skip
+
+    patched = partial(check_on_host, build=refusing)
+    monkeypatch.setattr("compress.job.check_on_host", patched)
+    words = ("--profile", "jetson-nano", "--data", pictures, "--accuracy-drop-max", 100)
+    result = compress(SMALL, *words)
+    assert result.exit_code == 4, result.output
+    assert report(compress)["verdict"] == "inconclusive"
+    assert [check["outcome"] for check in report(compress)["checks"]] == ["pass"] * 4
+    told = [r for r in report(compress)["refusals"] if r["reason"] == "Relu n7: no"]
+    sealed = open_bundle(compress.out / "bundle").manifest.refusals
+    assert [r["what"] for r in told] == ["NVIDIA's parser and builder on this host"]
+    assert "Relu n7: no" in [refusal.reason for refusal in sealed]
+
+
+@pytest.mark.slow
+def test_a_run_without_a_terminal_prints_its_lines_and_nothing_on_standard_error(
+    pictures, tmp_path
+):
+    words = (
+        SMALL, "--profile", "jetson-orin-nano", "--data", pictures, "--teacher", LARGE,
+        "--distil-steps", 2, "--accuracy-drop-max", 100, "--out", tmp_path / "run",
+    )  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-m", "compress", *map(str, words)], capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    starts = {line.split(" ")[0] for line in done.stdout.splitlines() if line[:1].strip()}
+    assert starts == {
+        "baseline", "distil", "int8", "checked", "limit", "fps_min", "engine_mb_max",
+        "memory_mb_max", "accuracy_drop_max", "board:", "note:", "pass:", "basis:", "report:",
+        "bundle:",
+    }  # fmt: skip
+
+
+def test_ctrl_c_while_the_command_is_imported_is_one_line_and_130(monkeypatch, capsys):
+    import importlib
+
+    from compress.__main__ import main
+
+    def interrupted(name):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(importlib, "import_module", interrupted)
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    assert stopped.value.code == 130
+    assert capsys.readouterr().err == "compress: stopped\n"
+
+
+def test_ctrl_c_before_the_first_pass_is_130(compress, monkeypatch):
+    def stop(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("compress.cli.load_profile", stop)
+    result = compress(SMALL, "--profile", "jetson-nano")
+    assert result.exit_code == 130
+    assert "the same command goes on" in result.output
 
 
 def test_two_runs_at_once_in_one_folder_are_refused(compress):
