@@ -1,8 +1,12 @@
 """What can be checked of a finished model on this host: our rules, and NVIDIA's own parser.
 
-The rules (`compress.lint`) know the board's ceiling and which precisions it has. NVIDIA's parser
-and builder (`compress.rtx`) are TensorRT-RTX's, on this host: what they refuse is a `Refusal`, not
-the end of the run, because a board's TensorRT may have a plugin that they lack.
+The rules (`compress.lint`) know the board's ceiling and which precisions it has; a file that breaks
+one is not sealed. NVIDIA's parser and builder (`compress.rtx`) are TensorRT-RTX's, on this host:
+what they refuse is a doubt, not the end of the run, because a board's TensorRT may take it. A doubt
+turns a pass into inconclusive and is shown beside the verdict. It is sealed into the manifest's
+refusals: `edge gate` has no such parser, so its verdict cannot know, but its report shows them.
+
+HostCheckError (a JetpressError)   a rule of TensorRT's is broken: the board would refuse the file
 """
 
 from __future__ import annotations
@@ -11,22 +15,33 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from compress.lint import RULES, lint
+import msgspec
+
+from compress.lint import RULES, Finding, lint
 from compress.quantize.int8 import load_model
 from compress.rtx import RtxResult, parse_and_build
-from devices.budget import Refusal
-from devices.errors import MissingExtraError
+from devices.budget import Outcome, Refusal
+from devices.errors import JetpressError, MissingExtraError
 from devices.profile import Profile
+from edge.gate import Judgement
 
-__all__ = ["HostCheck", "check_on_host"]
+__all__ = ["HostCheck", "HostCheckError", "check_on_host", "with_doubts"]
+
+
+class HostCheckError(JetpressError):
+    """The finished file breaks a rule of TensorRT's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostCheck:
-    """`words` say what was checked and found, a sentence each; `refusals` what is not as it was."""
+    """`words` say what was checked and found, a sentence each.
+
+    `refusals` are what is not as it could be; `doubts` forbid a pass.
+    """
 
     words: tuple[str, ...]
     refusals: tuple[Refusal, ...] = ()
+    doubts: tuple[Refusal, ...] = ()
 
 
 def check_on_host(
@@ -34,7 +49,8 @@ def check_on_host(
 ) -> HostCheck:
     """Check the ONNX file at `path` for a board; `build` asks NVIDIA's parser and builder.
 
-    Without the package that has them this is said, with the command that installs it.
+    Without the package that has them this is said, with the command that installs it. Raises
+    HostCheckError when one of our rules finds an error.
     """
     ours = _by_rules(path, profile)
     try:
@@ -51,16 +67,29 @@ def check_on_host(
             ),
         )
     return HostCheck(
-        words=(*ours.words, *theirs.words), refusals=(*ours.refusals, *theirs.refusals)
+        words=(*ours.words, *theirs.words),
+        refusals=(*ours.refusals, *theirs.refusals),
+        doubts=theirs.doubts,
+    )
+
+
+def with_doubts(judgement: Judgement, checked: HostCheck) -> Judgement:
+    """The gate's judgement and the doubts of this host: a doubt takes a pass away, never more."""
+    if not checked.doubts:
+        return judgement
+    verdict = judgement.verdict
+    if verdict.outcome is Outcome.PASS:
+        verdict = msgspec.structs.replace(verdict, outcome=Outcome.INCONCLUSIVE)
+    return msgspec.structs.replace(
+        judgement, verdict=verdict, refusals=(*judgement.refusals, *checked.doubts)
     )
 
 
 def _by_rules(path: Path, profile: Profile) -> HostCheck:
     findings = lint(load_model(path), profile.opset_max, profile.refuse("int8") is None)
-    errors = sum(finding.severity == "error" for finding in findings)
+    _require_readable(findings, profile)
     words = (
-        f"{len(RULES)} of TensorRT's rules for {profile.name}: errors {errors}, "
-        f"warnings {len(findings) - errors}"
+        f"{len(RULES)} of TensorRT's rules for {profile.name}: errors 0, warnings {len(findings)}"
     )
     counted: dict[tuple[str, str], list[str]] = {}
     for finding in findings:
@@ -79,13 +108,25 @@ def _by_rules(path: Path, profile: Profile) -> HostCheck:
     )
 
 
+def _require_readable(findings: tuple[Finding, ...], profile: Profile) -> None:
+    errors = [finding for finding in findings if finding.severity == "error"]
+    if errors:
+        more = f" (and {len(errors) - 1} more such)" if len(errors) > 1 else ""
+        raise HostCheckError(
+            f"the finished model: {errors[0].node}",
+            found=f"{errors[0].found}{more}",
+            expected=f"a file that TensorRT on {profile.name} reads as written",
+            cure=f"{errors[0].cure}; nothing was sealed, and finished passes are kept",
+        )
+
+
 def _by_nvidia(result: RtxResult) -> HostCheck:
     does = "parse and build it" if result.built else "refuse it"
     words = (
         f"NVIDIA's parser and builder (TensorRT-RTX {result.version}, on this host, not the board) "
         f"{does}; warnings about Q/DQ {len(result.qdq_warnings)}"
     )
-    refusals = [
+    doubts = [
         Refusal(what="NVIDIA's reading of Q/DQ", reason=line, instead="compare with the board")
         for line in dict.fromkeys(result.qdq_warnings)
     ]
@@ -94,13 +135,13 @@ def _by_nvidia(result: RtxResult) -> HostCheck:
         reason = f"{first.operator} {first.node}: {first.text}" if first else "; ".join(
             result.errors[:1]
         )  # fmt: skip
-        refusals.append(
+        doubts.append(
             Refusal(
                 what="NVIDIA's parser and builder on this host",
                 reason=reason or "the builder gave no reason",
                 count=max(1, len(result.faults)),
-                instead="the bundle is sealed all the same: the board's TensorRT may have a plugin "
-                "for it, try it there",
+                instead="the bundle is sealed all the same, but does not pass: the board's "
+                "TensorRT may take it, try it there",
             )
         )
-    return HostCheck(words=(words,), refusals=tuple(refusals))
+    return HostCheck(words=(words,), doubts=tuple(doubts))

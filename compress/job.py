@@ -6,7 +6,7 @@
         bundle/        the result, for the board
         report.*       json, md, html
 
-JobError (a JetpressError)   an output folder that is not this run's
+JobError (a JetpressError)   an output folder that is not this run's, or whose run.json is damaged
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -23,7 +24,7 @@ import msgspec
 
 from compress.assets import ASSETS, fetch_all
 from compress.console import hung
-from compress.host_check import check_on_host
+from compress.host_check import check_on_host, with_doubts
 from compress.import_model import ModelSource, import_model
 from compress.inputs import Frames, packaged_frames, user_frames
 from compress.passes import Context, Result, run_passes
@@ -35,12 +36,14 @@ from compress.stages import Judge
 from compress.teacher import Teacher, open_teacher
 from devices.budget import Budget, Refusal
 from devices.errors import JetpressError
+from devices.jsonfile import decoded
 from devices.profile import Profile
 from edge.bundle import Bundle, open_bundle
 from edge.gate import Judgement, judge_bundle, render_checks
 
 __all__ = ["Job", "JobError", "Voice", "run_job"]
 
+_IDENTITY = msgspec.json.Decoder(dict[str, str])
 LABELS = Path(__file__).parent / "zoo" / "vtest_labels.json"
 
 
@@ -96,7 +99,6 @@ def _run(job: Job, voice: Voice) -> int:
     context = Context(
         profile=job.profile,
         train=frames.train,
-        held_out=frames.held_out,
         teacher=teacher,
         progress=voice,
         scratch=store,
@@ -114,11 +116,13 @@ def _run(job: Job, voice: Voice) -> int:
         threads=job.threads,
     )
     rows, refusals = _press(first, recipe, context, judge, voice)
-    final = _seal(rows[-1], store, context, job.folder)
-    checked = check_on_host(final.path("model.onnx"), job.profile)
+    checked = check_on_host(rows[-1].bundle.path("model.onnx"), job.profile)
     for words in checked.words:
         voice.say(hung("checked", words))
+    step = Seal(accuracy=rows[-1].accuracy, refusals=checked.doubts)
+    final = _seal(rows[-1].bundle, step, context, job.folder)
     judgement = judge_bundle(final, job.profile, budget=job.budget, mode=job.mode)
+    judgement = with_doubts(judgement, checked)
     finished = Finished(
         rows=rows,
         bundle=final,
@@ -156,10 +160,9 @@ def _row(result: Result, judge: Judge, context: Context) -> Row:
     return stage_row(result.name, result.bundle, judge, board, reused=result.reused)
 
 
-def _seal(last: Row, store: Path, context: Context, folder: Path) -> Bundle:
+def _seal(last: Bundle, step: Seal, context: Context, folder: Path) -> Bundle:
     """The board's bundle: sealed in the store, then swapped into place whole."""
-    step = Seal(accuracy=last.accuracy)
-    (result,) = run_passes(last.bundle, (step,), store, context)
+    (result,) = run_passes(last, (step,), context.scratch, context)
     fresh, home, old = (folder / name for name in (".bundle-new", "bundle", ".bundle-old"))
     for path in (fresh, old):
         shutil.rmtree(path, ignore_errors=True)
@@ -185,9 +188,10 @@ def _frames(job: Job, weights: _Fetcher, first: Bundle) -> Frames:
 
 
 def _recipe(job: Job, frames: Frames) -> Recipe:
+    has_frames = frames.train is not None
     if job.recipe is not None:
-        return load_recipe(job.recipe)
-    return choose_recipe(job.profile, job.choice, has_frames=frames.train is not None)
+        return load_recipe(job.recipe, job.profile, has_frames=has_frames)
+    return choose_recipe(job.profile, job.choice, has_frames=has_frames)
 
 
 class _Fetcher:
@@ -220,7 +224,7 @@ def _check_identity(job: Job, first: Bundle, frames: Frames, teacher: Teacher | 
     }
     path = job.folder / "run.json"
     if path.is_file():
-        held: dict[str, str] = msgspec.json.decode(path.read_bytes(), type=dict[str, str])
+        held = decoded(path.read_bytes(), _IDENTITY, partial(_damaged, path))
         differing = sorted(key for key in {*held, *asked} if held.get(key) != asked.get(key))
         if differing:
             raise JobError(
@@ -230,7 +234,18 @@ def _check_identity(job: Job, first: Bundle, frames: Frames, teacher: Teacher | 
                 cure="choose another with --out, or remove this one",
             )
         return
-    path.write_bytes(msgspec.json.format(msgspec.json.encode(asked), indent=1) + b"\n")
+    fresh = path.with_suffix(".partial")
+    fresh.write_bytes(msgspec.json.format(msgspec.json.encode(asked), indent=1) + b"\n")
+    fresh.replace(path)
+
+
+def _damaged(path: Path, found: str) -> JobError:
+    return JobError(
+        str(path),
+        found=found,
+        expected="what an earlier run wrote of itself",
+        cure="remove this file and run the same command again, or choose another with --out",
+    )
 
 
 @contextmanager

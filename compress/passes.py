@@ -5,7 +5,7 @@ the software that computes it, so a finished pass is found again by key, and a k
 from the last one that was sealed. A pass that does not apply is a `Refusal`: the bundle goes on
 unchanged.
 
-PassError (a JetpressError)   a pass broke its own promise; names the passes that ran before it
+PassError (a JetpressError)   a pass failed or broke its own promise; names those that ran before it
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import json
 import platform
 import shutil
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib import import_module, metadata
 from pathlib import Path
 from typing import Any, Protocol
@@ -23,7 +23,6 @@ from typing import Any, Protocol
 import msgspec
 
 from calib.samples import CalibrationSet
-from compress.data import LabelledSet
 from compress.progress import Progress
 from devices.budget import Refusal
 from devices.errors import JetpressError
@@ -43,22 +42,28 @@ PASSES = {
 }
 # The packages whose version can change a pass's bytes.
 SOFTWARE = ("jetpress", "torch", "onnx", "onnxruntime", "nncf", "numpy")
+# Of which every tensor of a frame comes; any one of these distributions may carry it.
+OPENCV = (
+    "opencv-python",
+    "opencv-python-headless",
+    "opencv-contrib-python",
+    "opencv-contrib-python-headless",
+)
 
 
 class PassError(JetpressError):
-    """A pass did not keep its promise."""
+    """A pass failed, or did not keep its promise."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Context:
     """What passes may read beside their input: the board, the frames, the teacher.
 
-    `train` is never shown together with labels; `held_out` judges and is never trained on.
+    `train` is never shown together with labels.
     """
 
     profile: Profile
     train: CalibrationSet | None
-    held_out: LabelledSet | None
     teacher: Teacher | None
     progress: Progress
     scratch: Path  # for what a pass may find again after a kill; never read as a result
@@ -101,7 +106,6 @@ class Result:
     bundle: Bundle
     reused: bool = False
     refusal: Refusal | None = None
-    history: tuple[str, ...] = field(default=())
 
 
 def pass_from_name(name: str) -> type:
@@ -116,23 +120,29 @@ def run_passes(
 ) -> Iterable[Result]:
     """Run the passes in order, yielding each result as it is sealed.
 
-    `store` keeps one sealed folder a pass. Raises PassError, or the pass's own JetpressError; what
-    was sealed before stays.
+    `store` keeps one sealed folder a pass. Raises PassError, which names the passes that ran
+    before; what they sealed stays.
     """
     store.mkdir(parents=True, exist_ok=True)
     bundle = first
-    history: tuple[str, ...] = ()
     for step in passes:
-        result = _run_one(step, bundle, store, context)
-        history = (*history, step.name)
-        yield Result(
-            name=step.name,
-            bundle=result.bundle,
-            reused=result.reused,
-            refusal=result.refusal,
-            history=history,
-        )
+        try:
+            result = _run_one(step, bundle, store, context)
+        except JetpressError as error:
+            raise _in_sequence(step, bundle, error) from error
+        yield result
         bundle = result.bundle
+
+
+def _in_sequence(step: Pass, source: Bundle, error: JetpressError) -> PassError:
+    """The same four parts, with the pass and what ran before it."""
+    before = " -> ".join(line.name for line in source.manifest.lineage) or "nothing"
+    return PassError(
+        f"{step.name} after {before}: {error.where}",
+        found=error.found,
+        expected=error.expected,
+        cure=error.cure,
+    )
 
 
 def key_of(step: Pass, source: Bundle, context: Context) -> str:
@@ -149,7 +159,9 @@ def key_of(step: Pass, source: Bundle, context: Context) -> str:
 def software() -> dict[str, str]:
     """Versions of what computes, by package; Python and the processor family belong to it."""
     versions = {package: _version(package) for package in SOFTWARE}
-    return {"python": platform.python_version(), "machine": platform.machine(), **versions}
+    opencv = {package: _version(package) for package in OPENCV if _version(package) != "none"}
+    machine = {"python": platform.python_version(), "machine": platform.machine()}
+    return {**machine, **versions, **opencv}
 
 
 def _version(package: str) -> str:

@@ -5,21 +5,25 @@ The fields of a pass are its whole configuration: recipes name them, the lineage
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from compress.distill import DistilOptions
+from compress.kernel_widths import Pricing
 from compress.lint import lint
-from compress.passes import Context, PassError, settings_of
+from compress.passes import Context, PassError, key_of, settings_of
+from compress.progress import Task
 from compress.prune import PruneOptions
 from compress.quantize.fp16 import fp16_overflows
 from compress.quantize.int8 import Int8Options, load_model, quantize_int8
+from compress.scene import spaced
 from compress.teach import cut, label_key, teach_scene, teach_twin
 from compress.teacher import SceneTeacher
 from compress.workshop import ZOO_FAMILY, factory_of, family, has_workshop, save_net
@@ -37,10 +41,12 @@ class Prune(PruneOptions, frozen=True, kw_only=True, forbid_unknown_fields=True)
     """Cut whole channels until the predicted latency is the wanted share of the input's."""
 
     name: ClassVar[str] = "prune"
+    precision: Literal["fp16", "int8"] = "fp16"  # that the run ends in; the recipe knows it
     label_frames: int = DistilOptions().label_frames
 
     def settings(self, context: Context) -> dict[str, Any]:
-        return settings_of(self, profile=context.profile.name, **_teaching(context))
+        mode = context.profile.mode(context.mode).name
+        return settings_of(self, profile=context.profile.name, mode=mode, **_teaching(context))
 
     def requires(self, source: Bundle, context: Context) -> Refusal | None:
         if family(source) != ZOO_FAMILY:
@@ -59,7 +65,8 @@ class Prune(PruneOptions, frozen=True, kw_only=True, forbid_unknown_fields=True)
         return _no_frames("pruning", context)
 
     def apply(self, source: Bundle, folder: Path, context: Context) -> Manifest:
-        net, plan = cut(source, context, self, self.label_frames)
+        where = Pricing(profile=context.profile, precision=self.precision, mode=context.mode)
+        net, plan = cut(source, context, self, where, self.label_frames)
         save_net(folder, net, source.manifest)
         (folder / "workshop" / "prune_plan.json").write_text(plan.to_json(), encoding="utf-8")
         return _next(source, refusals=plan.refusals)
@@ -68,7 +75,7 @@ class Prune(PruneOptions, frozen=True, kw_only=True, forbid_unknown_fields=True)
         before, after = read_costs(source), read_costs(result)
         if before is None or after is None or after.macs >= before.macs:
             raise PassError(
-                "prune",
+                "the cut net",
                 found="as many operations as before",
                 expected="fewer",
                 cure="choose a smaller --prune ratio, or --prune off",
@@ -98,15 +105,14 @@ class Distil(DistilOptions, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     def apply(self, source: Bundle, folder: Path, context: Context) -> Manifest:
         teach = teach_scene if isinstance(context.teacher, SceneTeacher) else teach_twin
-        key = f"{source.sha256} {msgspec.json.encode(self.settings(context)).decode()}"
-        net = teach(source, context, self, key)
+        net = teach(source, context, self, key_of(self, source, context))
         save_net(folder, net, source.manifest, factory=factory_of(source))
         return _next(source)
 
     def ensures(self, source: Bundle, result: Bundle) -> None:
         if source.manifest.files["model.onnx"] == result.manifest.files["model.onnx"]:
             raise PassError(
-                "distil",
+                "the weights",
                 found="the very weights it began with",
                 expected="trained ones",
                 cure="raise --distil-steps",
@@ -153,7 +159,7 @@ class Int8(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         costs = read_costs(result)
         if costs is None or not any(kernel.int8 for kernel in costs.kernels):
             raise PassError(
-                "int8",
+                "the Q/DQ file",
                 found="no layer in INT8",
                 expected="some",
                 cure="use a recipe that ends in fp16",
@@ -162,7 +168,7 @@ class Int8(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         broken = [finding for finding in findings if finding.severity == "error"]
         if broken:
             raise PassError(
-                f"int8: {broken[0].node}",
+                broken[0].node,
                 found=broken[0].found,
                 expected="a file that TensorRT reads as written",
                 cure="report this with the run's folder",
@@ -184,14 +190,16 @@ class Fp16(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     def apply(self, source: Bundle, folder: Path, context: Context) -> Manifest:
         shutil.copyfile(source.path("model.onnx"), folder / "model.onnx")
         model = load_model(source.path("model.onnx"))
-        feeds = iter(()) if context.train is None else _feeds(source, context, FP16_FRAMES)
-        manifest = _next(source, refusals=fp16_overflows(model, feeds))
+        frames = 0 if context.train is None else min(len(context.train), FP16_FRAMES)
+        with context.progress.task("looking for FP16 overflows", frames) as task:
+            feeds = _ticked(_feeds(source, context, frames), task) if frames else iter(())
+            manifest = _next(source, refusals=fp16_overflows(model, feeds))
         return msgspec.structs.replace(manifest, precision="fp16")
 
     def ensures(self, source: Bundle, result: Bundle) -> None:
         if source.manifest.files["model.onnx"] != result.manifest.files["model.onnx"]:
             raise PassError(
-                "fp16",
+                "the bundle",
                 found="another model file",
                 expected="the same one",
                 cure="report this with the run's folder",
@@ -199,14 +207,22 @@ class Fp16(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 class Seal(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What the board gets: the model, its ranges, costs and accuracy, and no workshop."""
+    """What the board gets: the model, its ranges, costs and accuracy, and no workshop.
+
+    `refusals` are what was found out about the finished model, beside what its passes refused.
+    """
 
     name: ClassVar[str] = "seal"
     accuracy: tuple[Measurement, ...] = ()
+    refusals: tuple[Refusal, ...] = ()
 
     def settings(self, context: Context) -> dict[str, Any]:
-        facts = {fact.name: f"{fact.value:.6g} {fact.unit}" for fact in self.accuracy}
-        return {"profile": context.profile.name, "accuracy": facts}
+        whole = msgspec.json.encode((self.accuracy, self.refusals))
+        return {
+            "profile": context.profile.name,
+            "accuracy": {fact.name: fact.text() for fact in self.accuracy},
+            "facts_sha256": hashlib.sha256(whole).hexdigest(),
+        }
 
     def requires(self, source: Bundle, context: Context) -> Refusal | None:
         return None
@@ -217,12 +233,13 @@ class Seal(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
                 shutil.copyfile(source.path(name), folder / name)
         if self.accuracy:
             write_accuracy(folder, self.accuracy)
-        return msgspec.structs.replace(_next(source), profile=context.profile.name)
+        manifest = _next(source, refusals=self.refusals)
+        return msgspec.structs.replace(manifest, profile=context.profile.name)
 
     def ensures(self, source: Bundle, result: Bundle) -> None:
         if source.manifest.files["model.onnx"] != result.manifest.files["model.onnx"]:
             raise PassError(
-                "seal",
+                "the bundle",
                 found="another model file",
                 expected="the same one",
                 cure="report this with the run's folder",
@@ -254,10 +271,16 @@ def _no_frames(what: str, context: Context) -> Refusal | None:
     return Refusal(what=what, reason="there are no frames", instead="pass --data FOLDER or VIDEO")
 
 
+def _ticked(feeds: _Feeds, task: Task) -> _Feeds:
+    for feed in feeds:
+        yield feed
+        task.advance()
+
+
 def _feeds(source: Bundle, context: Context, count: int) -> _Feeds:
     """The first input's tensor of evenly spread training frames."""
     assert context.train is not None
-    name, step = source.manifest.inputs[0].name, max(1, len(context.train) // count)
-    samples = context.train.samples[::step][:count]
+    name, train = source.manifest.inputs[0].name, context.train
+    samples = tuple(train.samples[index] for index in spaced(len(train), count))
     chosen = msgspec.structs.replace(context.train, samples=samples)
     return ({name: source.manifest.preprocess(frame)} for frame in chosen.frames())

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from compress.groups import Group, groups_of, resized, sliced, zeroed
-from compress.kernel_widths import ScaledCosts
+from compress.kernel_widths import Pricing, ScaledCosts
 from compress.zoo.arch import Arch
 from devices.budget import Refusal
 from devices.errors import JetpressError
@@ -44,7 +44,6 @@ class PruneOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     latency_ratio_max: float = 0.48  # of the unpruned net's predicted latency, same precision
     keep_ratio_min: float = 0.15  # of any group's channels
-    precision: str = "fp16"
     calibration_frames: int = 48  # for the importance of channels
 
     def __post_init__(self) -> None:
@@ -68,10 +67,11 @@ class Cut(msgspec.Struct, frozen=True, kw_only=True):
 class PrunePlan(msgspec.Struct, frozen=True, kw_only=True):
     """Every group of a net with its cut, and the predicted latency before and after.
 
-    Times are predicted for `profile` at `precision`, never measured.
+    Times are predicted for `profile` in `mode` at `precision`, never measured.
     """
 
     profile: str
+    mode: str
     precision: str
     multiple: int
     before_ms: float
@@ -99,14 +99,15 @@ class PrunePlan(msgspec.Struct, frozen=True, kw_only=True):
 
     def __str__(self) -> str:
         head = (
-            f"{self.before_ms:.2f} -> {self.after_ms:.2f} ms predicted on {self.profile} at "
-            f"{self.precision} ({self.latency_ratio:.2f}), channels in multiples of {self.multiple}"
+            f"{self.before_ms:.2f} -> {self.after_ms:.2f} ms predicted on {self.profile} "
+            f"({self.mode}) at {self.precision} ({self.latency_ratio:.2f}), "
+            f"channels in multiples of {self.multiple}"
         )
         return "\n".join((head, *(str(cut) for cut in self.cuts)))
 
 
 def plan_prune(
-    arch: Arch, costs: Costs, importance: Importance, profile: Profile, options: PruneOptions
+    arch: Arch, costs: Costs, importance: Importance, pricing: Pricing, options: PruneOptions
 ) -> PrunePlan:
     """Choose the channels that stay so that the net is predicted to be fast enough.
 
@@ -114,19 +115,19 @@ def plan_prune(
         arch: the net to prune.
         costs: its kernels, as exported (`edge.cost`).
         importance: group name -> (width,), one number of 0 or more for each channel.
-        profile: the board whose predicted time counts; its default power mode.
+        pricing: the board, precision and power mode whose predicted time counts.
         options: the target and its limits.
 
     Raises:
         PruneError: even the smallest net allowed is predicted slower than the target.
     """
     groups = groups_of(arch)
-    scaled = ScaledCosts.of(costs, groups, profile, options.precision)
+    scaled = ScaledCosts.of(costs, groups, pricing)
     search = _Search(
         groups={group.name: group for group in groups},
         gain=scaled,
         losses={group.name: _sorted_losses(importance[group.name], group) for group in groups},
-        multiple=channel_multiple(profile, options.precision),
+        multiple=channel_multiple(pricing.profile, pricing.precision),
         keep_ratio_min=options.keep_ratio_min,
     )
     before_ms = scaled.total_ms({})
@@ -134,10 +135,11 @@ def plan_prune(
     widths = search.run(target_ms)
     after_ms = scaled.total_ms(widths)
     if after_ms > target_ms:
-        raise _unreachable(profile, options, after_ms / before_ms)
+        raise _unreachable(pricing, options, after_ms / before_ms)
     cuts = tuple(_cut(group, widths, importance[group.name], search) for group in groups)
     return PrunePlan(
-        profile=profile.name, precision=options.precision, multiple=search.multiple,
+        profile=pricing.profile.name, mode=pricing.profile.mode(pricing.mode).name,
+        precision=pricing.precision, multiple=search.multiple,
         before_ms=before_ms, after_ms=after_ms, cuts=cuts, refusals=_refusals(cuts),
     )  # fmt: skip
 
@@ -260,10 +262,10 @@ def _refusals(cuts: tuple[Cut, ...]) -> tuple[Refusal, ...]:
     return (*kept, heads)
 
 
-def _unreachable(profile: Profile, options: PruneOptions, ratio: float) -> PruneError:
+def _unreachable(pricing: Pricing, options: PruneOptions, ratio: float) -> PruneError:
     return PruneError(
-        f"prune for {profile.name}",
-        found=f"a target of {options.latency_ratio_max:.2f} of the predicted {options.precision} "
+        f"prune for {pricing.profile.name}",
+        found=f"a target of {options.latency_ratio_max:.2f} of the predicted {pricing.precision} "
               f"latency, while the narrowest net allowed is predicted at {ratio:.2f}",
         expected=f"a target of at least {ratio:.2f}: the time every kernel costs whatever its "
                  "width does not shrink",

@@ -6,6 +6,7 @@
 
 The choice for a board: prune and distil where INT8 is not legal, because nothing else makes such a
 board faster; distil alone where INT8 already halves the work; INT8 wherever it is legal, else FP16.
+Every recipe, chosen or read, that cannot end in INT8 ends in FP16, and says why.
 
 RecipeError (a JetpressError)   a pass or a field nobody knows, or an order that cannot work
 """
@@ -52,16 +53,6 @@ class Choice:
 
 def choose_recipe(profile: Profile, choice: Choice, *, has_frames: bool) -> Recipe:
     """The passes for this board. INT8 without frames to calibrate on is refused, never invented."""
-    refusals = []
-    int8_refusal = profile.refuse("int8")
-    if int8_refusal is None and not has_frames:
-        int8_refusal = Refusal(
-            what="INT8",
-            reason="ranges are read off real frames, and none were given",
-            instead="FP16; pass --data FOLDER or --data VIDEO for INT8",
-        )
-    if int8_refusal is not None:
-        refusals.append(int8_refusal)
     steps: list[Pass] = []
     ratio = _prune_ratio(choice.prune)
     if ratio != 0.0 and (ratio is not None or profile.refuse("int8") is not None):
@@ -71,12 +62,12 @@ def choose_recipe(profile: Profile, choice: Choice, *, has_frames: bool) -> Reci
     if training is None and not steps:
         training = STEPS_UNCUT
     steps.append(pass_from_name("distil")(**({} if training is None else {"steps": training})))
-    steps.append(pass_from_name("fp16" if int8_refusal else "int8")())
-    return Recipe(passes=tuple(steps), refusals=tuple(refusals))
+    steps.append(pass_from_name("int8")())
+    return _ending(tuple(steps), profile, has_frames=has_frames)
 
 
-def load_recipe(path: Path) -> Recipe:
-    """Read a TOML recipe. Raises RecipeError with the pass and the field at fault."""
+def load_recipe(path: Path, profile: Profile, *, has_frames: bool) -> Recipe:
+    """Read a TOML recipe for a board. Raises RecipeError with the pass and the field at fault."""
     table: dict[str, Any] = read_toml(path, dict, RecipeError)
     entries = table.pop("pass", [])
     if table or not isinstance(entries, list) or not entries:
@@ -95,7 +86,36 @@ def load_recipe(path: Path) -> Recipe:
             expected=f"exactly one of {', '.join(LAST)}, and it last",
             cure='end the recipe with name = "int8" or name = "fp16"',
         )
-    return Recipe(passes=steps)
+    return _ending(steps, profile, has_frames=has_frames)
+
+
+def _ending(steps: tuple[Pass, ...], profile: Profile, *, has_frames: bool) -> Recipe:
+    """The steps with a last one that this board can do; cutting is planned for its precision."""
+    refusal = _int8_refusal(profile, has_frames=has_frames) if steps[-1].name == "int8" else None
+    last = steps[-1] if refusal is None else pass_from_name("fp16")()
+    before = (_planned_for(step, last.name) for step in steps[:-1])
+    return Recipe(passes=(*before, last), refusals=() if refusal is None else (refusal,))
+
+
+def _planned_for(step: Any, precision: str) -> Pass:  # noqa: ANN401 - a Struct behind a Pass
+    planned: Pass = step
+    if planned.name == "prune":
+        planned = msgspec.structs.replace(step, precision=precision)
+    return planned
+
+
+def _int8_refusal(profile: Profile, *, has_frames: bool) -> Refusal | None:
+    """Why this run cannot end in INT8; which of the other passes apply, each says itself."""
+    refusal = profile.refuse("int8")
+    if refusal is not None:
+        return msgspec.structs.replace(refusal, instead="the run ends in fp16")
+    if has_frames:
+        return None
+    return Refusal(
+        what="INT8",
+        reason="ranges are read off real frames, and none were given",
+        instead="the run ends in fp16; pass --data FOLDER or --data VIDEO for INT8",
+    )
 
 
 def _pass_from_table(path: Path, number: int, entry: dict[str, Any]) -> Pass:
@@ -110,6 +130,13 @@ def _pass_from_table(path: Path, number: int, entry: dict[str, Any]) -> Pass:
             cure=nearest(str(name), known),
         )
     fields = {key: value for key, value in entry.items() if key != "name"}
+    if name == "prune" and "precision" in fields:
+        raise RecipeError(
+            where,
+            found=f"precision = {fields['precision']!r}",
+            expected="none: cutting is planned for the precision of the last pass",
+            cure="leave it out",
+        )
     try:
         made: Pass = msgspec.convert(fields, pass_from_name(name), strict=False)
     except msgspec.ValidationError as error:

@@ -25,12 +25,13 @@ from compress.distill import (
     frame_batches,
     scene_importance,
 )
-from compress.passes import Context
+from compress.kernel_widths import Pricing
+from compress.passes import Context, software
 from compress.prune import PruneOptions, PrunePlan, apply_plan, plan_prune
 from compress.scene import Augment, LabelledScene, spaced
 from compress.teacher import SceneTeacher, TwinTeacher
 from compress.tiles import TileOptions, label_frame
-from compress.train import Checkpoint
+from compress.train import Checkpoint, deterministic
 from compress.workshop import load_net
 from compress.zoo.arch import Arch
 from edge.bundle import Bundle
@@ -48,7 +49,7 @@ _Boxes = tuple[tuple[tuple[float, ...], float, int], ...]  # of a frame: xyxy px
 
 
 def cut(
-    source: Bundle, context: Context, options: PruneOptions, frames: int
+    source: Bundle, context: Context, options: PruneOptions, pricing: Pricing, frames: int
 ) -> tuple[nn.Module, PrunePlan]:
     """The smaller net of a bundle of the zoo, and the plan that says which channels stayed.
 
@@ -61,11 +62,11 @@ def cut(
     assert isinstance(arch, Arch)  # `requires` of the pass let only the zoo's family in
     assert costs is not None  # written for every bundle of a run
     scene = _scene(source, context, frames, Augment())
-    with context.progress.task("which channels matter", None):
-        batches = max(1, options.calibration_frames // 8)
-        run = Run(seed=context.seed, threads=context.threads)
+    batches = max(1, options.calibration_frames // 8)
+    with context.progress.task("which channels matter", batches) as task:
+        run = Run(seed=context.seed, threads=context.threads, tick=task)
         importance = scene_importance(net, scene, batches, run)
-    plan = plan_prune(arch, costs, importance, context.profile, options)
+    plan = plan_prune(arch, costs, importance, pricing, options)
     weights = {name: value.numpy() for name, value in net.state_dict().items()}
     smaller_arch, smaller_weights = apply_plan(arch, weights, plan)
     smaller = build(smaller_arch)
@@ -115,16 +116,18 @@ def teach_twin(
 
 
 def label_key(context: Context, frames: int) -> str:
-    """Names the labels of these frames by this teacher on these tiles."""
+    """Names the labels of these frames by this teacher on these tiles, as computed here."""
     assert context.train is not None
     assert context.teacher is not None
-    words = [
+    words = (
         context.train.sha256,
         context.teacher.identity,
-        str(frames),
-        msgspec.json.encode(TILES).decode(),
-    ]
-    return hashlib.sha256(" ".join(words).encode()).hexdigest()
+        frames,
+        msgspec.to_builtins(TILES),
+        context.threads,
+        software(),
+    )
+    return hashlib.sha256(msgspec.json.encode(words, order="sorted")).hexdigest()
 
 
 def _scene(source: Bundle, context: Context, count: int, augment: Augment) -> LabelledScene:
@@ -149,8 +152,11 @@ def _labels(context: Context, frames: list[NDArray[np.uint8]], key: str) -> tupl
     assert isinstance(teacher, SceneTeacher)
     kept = context.scratch / f"labels-{key[:16]}.json"
     if not kept.is_file():
-        with context.progress.task("labelling by teacher", len(frames)) as task:
-            found = []
+        found = []
+        with (
+            context.progress.task("labelling by teacher", len(frames)) as task,
+            deterministic(seed=context.seed, threads=context.threads),
+        ):
             for frame in frames:
                 found.append(_as_values(label_frame(frame, teacher.labellers, TILES)))
                 task.advance()

@@ -28,6 +28,7 @@ from compress.data import LabelledSet, load_labelled
 from compress.distill import DistilOptions, Run, distil_scene, scene_importance
 from compress.evaluate import accuracy, detections, judging_head
 from compress.export import export_detector
+from compress.kernel_widths import Pricing
 from compress.prune import PruneOptions, apply_plan, plan_prune
 from compress.scene import LabelledScene, spaced
 from compress.tiles import Labeller, TileOptions, label_frame
@@ -68,7 +69,8 @@ def stages(asked: argparse.Namespace, profile: Profile) -> None:
         with timed("plan and cut"):
             options = PruneOptions(latency_ratio_max=asked.ratio)
             importance = scene_importance(net, scene, options.calibration_frames // 8, run)
-            plan = plan_prune(net.arch, costs, importance, profile, options)
+            pricing = Pricing(profile=profile, precision="fp16")
+            plan = plan_prune(net.arch, costs, importance, pricing, options)
             weights = {name: value.numpy() for name, value in net.state_dict().items()}
             arch, smaller = apply_plan(net.arch, weights, plan)
             net = build(arch)

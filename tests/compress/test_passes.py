@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import shutil
+from functools import partial
+from importlib import metadata
 
 import msgspec
 import pytest
 
-from compress.passes import PASSES, Context, PassError, key_of, pass_from_name, run_passes
+from compress.passes import PASSES, Context, PassError, key_of, pass_from_name, run_passes, software
 from compress.progress import Quiet
 from devices.budget import Refusal
+from devices.errors import JetpressError
 from devices.profile import load_profile
 from edge.bundle import open_bundle
 from tests.edge.make_bundle import make_bundle, tiny_model
@@ -60,7 +63,6 @@ def context(store, seed=0):
     return Context(
         profile=load_profile("jetson-nano"),
         train=None,
-        held_out=None,
         teacher=None,
         progress=Quiet(),
         scratch=store,
@@ -144,6 +146,37 @@ def test_a_refused_pass_hands_the_bundle_on_and_says_why(first, store):
     assert refused.bundle is first
     assert refused.refusal.reason == "told to"
     assert [step.name for step in done.bundle.manifest.lineage] == ["import", "rename"]
+
+
+def test_an_error_names_the_pass_and_those_that_ran_before_it(first, store):
+    class Failing(Rename, frozen=True, kw_only=True):
+        def apply(self, source, folder, context):
+            raise JetpressError("node 3", found="a", expected="b", cure="c")
+
+    passes = [
+        Rename(to="b", runs=[]),
+        Rename(to="x", runs=[], refuse=True),
+        Failing(to="c", runs=[]),
+    ]
+    with pytest.raises(PassError) as error:
+        list(run_passes(first, passes, store, context(store)))
+    assert str(error.value) == ("rename after import -> rename: node 3: found a; expected b; c")
+
+
+@pytest.mark.parametrize("distribution", ["opencv-python", "opencv-contrib-python-headless"])
+def test_the_opencv_that_reads_frames_is_part_of_the_key(monkeypatch, first, store, distribution):
+    def version(name, installed):
+        if name not in installed:
+            raise metadata.PackageNotFoundError
+        return installed[name]
+
+    keys = []
+    for number in ("4.1", "4.2"):
+        with monkeypatch.context() as patched:
+            patched.setattr(metadata, "version", partial(version, installed={distribution: number}))
+            assert software()[distribution] == number
+            keys.append(key_of(Rename(to="b", runs=[]), first, context(store)))
+    assert keys[0] != keys[1]
 
 
 def test_a_broken_promise_is_an_error_and_is_not_kept(first, store):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -11,7 +13,7 @@ from compress.distill import Run, scene_importance
 from compress.export import export_detector
 from compress.groups import groups_of, resized
 from compress.importance import taylor_importance
-from compress.kernel_widths import KernelError, ScaledCosts
+from compress.kernel_widths import KernelError, Pricing, ScaledCosts, as_if_int8
 from compress.prune import (
     Cut,
     PruneError,
@@ -25,7 +27,7 @@ from compress.train import deterministic
 from compress.zoo.arch import student_arch, teacher_arch
 from compress.zoo.ssd_mobilenet import build
 from devices.profile import load_profile
-from devices.roofline import predict
+from devices.roofline import Costs, predict
 from edge.cost import costs_from_onnx
 from tests.compress.tiny_nets import SIZE, box_scene, net_from, tiny_arch, tiny_net, weights_of
 
@@ -52,6 +54,10 @@ def full(tmp_path_factory):
     return net.arch, costs_from_onnx(path), importance
 
 
+def fp16(profile):
+    return Pricing(profile=profile, precision="fp16")
+
+
 def random_plan(arch, seed=0):
     rng = np.random.default_rng(seed)
     cuts = [
@@ -60,8 +66,8 @@ def random_plan(arch, seed=0):
         ))
         for group in groups_of(arch)
     ]  # fmt: skip
-    return PrunePlan(profile="-", precision="fp16", multiple=1, before_ms=2.0, after_ms=1.0,
-                     cuts=tuple(cuts))  # fmt: skip
+    return PrunePlan(profile="-", mode="-", precision="fp16", multiple=1, before_ms=2.0,
+                     after_ms=1.0, cuts=tuple(cuts))  # fmt: skip
 
 
 @pytest.mark.parametrize("lite", [True, False])
@@ -117,7 +123,7 @@ def test_plan_reaches_the_target_in_multiples_that_pay(full, board, multiple):
     arch, costs, importance = full
     profile = load_profile(board)
     options = PruneOptions(latency_ratio_max=0.6, keep_ratio_min=0.2)
-    plan = plan_prune(arch, costs, importance, profile, options)
+    plan = plan_prune(arch, costs, importance, fp16(profile), options)
     assert plan.latency_ratio <= 0.6
     for cut, group in zip(plan.cuts, groups_of(arch), strict=True):
         kept = len(cut.kept)
@@ -131,7 +137,7 @@ def test_plan_reaches_the_target_in_multiples_that_pay(full, board, multiple):
 def test_plan_predicts_what_the_exported_cut_net_costs(full, tmp_path):
     arch, costs, importance = full
     profile = load_profile("jetson-nano")
-    plan = plan_prune(arch, costs, importance, profile, PruneOptions(latency_ratio_max=0.5))
+    plan = plan_prune(arch, costs, importance, fp16(profile), PruneOptions(latency_ratio_max=0.5))
     small, weights = apply_plan(arch, weights_of(build(arch)), plan)
     export_detector(net_from(small, weights), tmp_path / "cut.onnx", opset=13)
     after = costs_from_onnx(tmp_path / "cut.onnx")
@@ -144,11 +150,59 @@ def test_plan_predicts_what_the_exported_cut_net_costs(full, tmp_path):
     assert after.macs < 0.6 * costs.macs
 
 
+def test_plan_for_int8_reaches_its_target_in_int8_and_fp16_would_not_say_so(full):
+    arch, costs, importance = full
+    profile = load_profile("jetson-agx-orin")
+    options = PruneOptions(latency_ratio_max=0.8)
+    plans = [
+        plan_prune(arch, costs, importance, Pricing(profile=profile, precision=name), options)
+        for name in ("fp16", "int8")
+    ]
+    assert [plan.precision for plan in plans] == ["fp16", "int8"]
+    assert [plan.multiple for plan in plans] == [
+        profile.architecture.channel_multiple[name] for name in ("fp16", "int8")
+    ]
+    assert plans[1].before_ms < plans[0].before_ms
+    assert plans[1].before_ms == pytest.approx(
+        predict(as_if_int8(costs), profile, precision="int8").latency_ms.value
+    )
+    assert plans[1].latency_ratio <= 0.8
+    assert plans[0].cuts != plans[1].cuts
+
+
+@pytest.mark.parametrize("board", ["jetson-xavier-nx", "jetson-orin-nano", "jetson-agx-orin"])
+def test_a_float_net_priced_as_int8_is_as_a_quantized_one(board):
+    folder = Path(__file__).parents[1] / "devices"
+    whole, quantized = (
+        msgspec.json.decode((folder / f"{name}.json").read_bytes(), type=Costs)
+        for name in ("mobilenet_v2", "mobilenet_v2-int8")
+    )
+    profile = load_profile(board)
+    guess, truth = (
+        predict(costs, profile, precision="int8").latency_ms.value
+        for costs in (as_if_int8(whole), quantized)
+    )
+    assert guess == pytest.approx(truth, rel=0.01)
+    assert predict(whole, profile, precision="int8").latency_ms.value > 1.05 * truth
+
+
+def test_plan_is_for_the_power_mode_that_was_asked_for(full):
+    arch, costs, importance = full
+    profile = load_profile("jetson-nano")
+    slow = Pricing(profile=profile, precision="fp16", mode="5W")
+    options = PruneOptions(latency_ratio_max=0.8)
+    plan = plan_prune(arch, costs, importance, slow, options)
+    wanted = predict(costs, profile, precision="fp16", mode="5W").latency_ms.value
+    assert (plan.mode, plan.before_ms) == ("5W", pytest.approx(wanted))
+    assert plan.before_ms > 1.2 * plan_prune(
+        arch, costs, importance, fp16(profile), options).before_ms  # fmt: skip
+
+
 def test_plan_cuts_where_milliseconds_are_not_where_parameters_are(full):
     arch, costs, _ = full
     flat = {group.name: np.full(group.width, 1.0 / group.width) for group in groups_of(arch)}
     profile = load_profile("jetson-nano")
-    plan = plan_prune(arch, costs, flat, profile, PruneOptions(latency_ratio_max=0.8))
+    plan = plan_prune(arch, costs, flat, fp16(profile), PruneOptions(latency_ratio_max=0.6))
     share = {cut.group: len(cut.kept) / cut.width for cut in plan.cuts}
     assert share["blocks.1.expand"] < 0.5  # 96 channels at 150 x 150: a tenth of the time
     assert share["extras.3.out"] == 1.0  # a 1 x 1 map: nothing but floor
@@ -157,7 +211,7 @@ def test_plan_cuts_where_milliseconds_are_not_where_parameters_are(full):
 def test_plan_says_why_a_group_was_kept_and_counts_it(full):
     arch, costs, importance = full
     sacred = {**importance, "stage.6": np.full(64, 1e9)}
-    plan = plan_prune(arch, costs, sacred, load_profile("jetson-nano"),
+    plan = plan_prune(arch, costs, sacred, fp16(load_profile("jetson-nano")),
                       PruneOptions(latency_ratio_max=0.7))  # fmt: skip
     cut = {cut.group: cut for cut in plan.cuts}["stage.6"]
     assert len(cut.kept) == 64
@@ -171,16 +225,16 @@ def test_unreachable_target_names_the_smallest_ratio(full):
     arch, costs, importance = full
     profile = load_profile("jetson-nano")
     with pytest.raises(PruneError, match=r"narrowest net allowed is predicted at 0\.\d\d") as error:
-        plan_prune(arch, costs, importance, profile, PruneOptions(latency_ratio_max=0.1))
+        plan_prune(arch, costs, importance, fp16(profile), PruneOptions(latency_ratio_max=0.1))
     smallest = float(error.value.expected.split()[5].rstrip(":"))
-    plan = plan_prune(arch, costs, importance, profile,
+    plan = plan_prune(arch, costs, importance, fp16(profile),
                       PruneOptions(latency_ratio_max=smallest + 0.01))  # fmt: skip
     assert plan.latency_ratio == pytest.approx(smallest, abs=0.02)
 
 
 def test_target_of_one_changes_nothing(full):
     arch, costs, importance = full
-    plan = plan_prune(arch, costs, importance, load_profile("jetson-nano"),
+    plan = plan_prune(arch, costs, importance, fp16(load_profile("jetson-nano")),
                       PruneOptions(latency_ratio_max=1.0))  # fmt: skip
     assert plan.latency_ratio == 1.0
     assert apply_plan(arch, weights_of(build(arch)), plan)[0] == arch
@@ -188,11 +242,11 @@ def test_target_of_one_changes_nothing(full):
 
 def test_plan_is_data_that_reads_back_and_prints(full):
     arch, costs, importance = full
-    plan = plan_prune(arch, costs, importance, load_profile("jetson-nano"), PruneOptions())
+    plan = plan_prune(arch, costs, importance, fp16(load_profile("jetson-nano")), PruneOptions())
     assert PrunePlan.from_json(plan.to_json()) == plan
     lines = str(plan).splitlines()
     assert lines[0].endswith("channels in multiples of 4")
-    assert "predicted on jetson-nano at fp16" in lines[0]
+    assert "predicted on jetson-nano (MAXN) at fp16" in lines[0]
     assert len(lines) == 1 + len(plan.cuts)
     with pytest.raises(PruneError, match="fields of a PrunePlan"):
         PrunePlan.from_json("{}")
@@ -219,7 +273,7 @@ def test_costs_of_another_net_are_refused(full):
     nameless = costs.__class__(**{**{f: getattr(costs, f) for f in costs.__struct_fields__},
                                   "kernels": costs.kernels[:5]})  # fmt: skip
     with pytest.raises(KernelError, match="no kernel for"):
-        ScaledCosts.of(nameless, groups, load_profile("jetson-nano"), "fp16")
+        ScaledCosts.of(nameless, groups, fp16(load_profile("jetson-nano")))
 
 
 def test_importance_is_zero_for_a_channel_that_says_nothing():
@@ -261,5 +315,5 @@ def test_importance_is_the_first_order_change_of_the_loss():
 def test_importance_of_the_wrong_width_is_refused(full):
     arch, costs, importance = full
     with pytest.raises(PruneError, match="one number for each of 32 channels"):
-        plan_prune(arch, costs, {**importance, "stem": np.ones(3)}, load_profile("jetson-nano"),
-                   PruneOptions())  # fmt: skip
+        plan_prune(arch, costs, {**importance, "stem": np.ones(3)},
+                   fp16(load_profile("jetson-nano")), PruneOptions())  # fmt: skip
