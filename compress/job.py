@@ -109,7 +109,7 @@ def _run(job: Job, voice: Voice) -> int:
     judge = Judge(
         baseline=first,
         held_out=frames.held_out,
-        judged=frames.train,
+        judged=frames.judged,
         teacher=teacher,
         store=store,
         progress=voice,

@@ -9,6 +9,7 @@ another order on another processor.
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -97,6 +98,9 @@ def as_shown(output, expected):
 def test_a_session_prints_what_it_says(block, packaged, tmp_path, request):
     if packaged:
         request.getfixturevalue("packaged_run")
+    else:  # what an earlier version of the session left behind
+        for folder in {Path(name) for name in re.findall(r"runs/readme-\w+", block)}:
+            shutil.rmtree(ROOT / folder, ignore_errors=True)
     for command, expected in steps(block):
         output = run(command, tmp_path)
         compared = as_shown(output, expected) if packaged else output
