@@ -191,12 +191,16 @@ def verdict_words(outcome: Outcome, checks: Tuple[Check, ...]) -> str:
 
     >>> verdict_words(Outcome.PASS, ())
     'No limit was set, so none is broken.'
+    >>> verdict_words(Outcome.INCONCLUSIVE, ())
+    'No limit is broken, but what is refused or doubted forbids a pass.'
     """
     names = [_decided_by(check) for check in checks if check.outcome is outcome]
     if outcome is Outcome.PASS:
         return "Every limit holds." if names else "No limit was set, so none is broken."
-    if not names:
+    if not names and outcome is Outcome.FAIL:
         return "Refused: the board cannot honour what was asked."
+    if not names:
+        return "No limit is broken, but what is refused or doubted forbids a pass."
     if outcome is Outcome.FAIL:
         return f"Outside the limit: {', '.join(names)}."
     return f"The facts do not decide: {', '.join(names)}."
