@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from calib.preprocess import SIZE_MAX
 from devices.command import EXIT_STOPPED, SETTINGS
 from devices.errors import EXIT_BAD_INPUT, JetpressError
 from devices.profile import load_profile
@@ -48,7 +49,7 @@ CLOSED = {errno.EACCES, errno.EPERM, errno.EROFS}
 @limit_flags
 @click.option("--out", type=click.Path(path_type=Path), metavar="DIR",
               help="Default: runs/<model>-<profile>.")  # fmt: skip
-@click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0),
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(0, 2**32 - 1),
               help="Of every random choice.")  # fmt: skip
 @click.option("--threads", default=2, show_default=True, type=click.IntRange(min=1),
               help="Of the arithmetic; another number rounds differently.")  # fmt: skip
@@ -72,7 +73,7 @@ def cli(model: str | None, named_model: str | None, profile_name: str, **options
     except OSError as error:
         if error.errno not in FULL | CLOSED:
             raise
-        click.echo(f"compress: {_disk_words(error)}", err=True)
+        click.echo(f"compress: {_disk_words(error, options['out'])}", err=True)
         code = EXIT_BAD_INPUT
     click.get_current_context().exit(code)
 
@@ -155,11 +156,14 @@ def _size(text: str | None) -> tuple[int, int] | None:
             expected="HEIGHTxWIDTH in pixels",
             cure="for example --size 224x224",
         )
+    if max(int(height), int(width)) > SIZE_MAX:
+        raise FlagError("--size", found=repr(text), expected=f"at most {SIZE_MAX} px a side",
+                        cure="correct the flag")  # fmt: skip
     return int(height), int(width)
 
 
-def _disk_words(error: OSError) -> str:
-    where = error.filename or "the output folder"
+def _disk_words(error: OSError, out: Path | None) -> str:
+    where = error.filename or out or Path("runs").absolute()
     full = error.errno in FULL
     return (
         f"{where}: found {'a full disk' if full else 'no permission to write'}; expected "

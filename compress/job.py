@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import IO, Protocol
 
 import msgspec
 
@@ -251,18 +251,7 @@ def _damaged(path: Path, found: str) -> JobError:
 @contextmanager
 def _claimed(folder: Path) -> Iterator[None]:
     """Make the folder, or take an earlier run's; one process at a time."""
-    if folder.exists() and not folder.is_dir():
-        raise JobError(str(folder), found="a file", expected="a folder", cure="choose --out")
-    strangers = _strangers(folder)
-    if strangers:
-        raise JobError(
-            str(folder),
-            found=f"a folder that is not a run (it holds {strangers[0]})",
-            expected="an empty or new folder",
-            cure="choose another with --out",
-        )
-    (folder / ".passes").mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as lock:
+    with _made(folder) as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -275,8 +264,32 @@ def _claimed(folder: Path) -> Iterator[None]:
         yield
 
 
+def _made(folder: Path) -> IO[str]:
+    """The open lock file of a folder that is a run's, or will be."""
+    try:
+        if folder.exists() and not folder.is_dir():
+            raise JobError(str(folder), found="a file", expected="a folder", cure="choose --out")
+        strangers = _strangers(folder)
+        if strangers:
+            raise JobError(
+                str(folder),
+                found=f"a folder that is not a run (it holds {strangers[0]})",
+                expected="an empty or new folder",
+                cure="choose another with --out",
+            )
+        (folder / ".passes").mkdir(parents=True, exist_ok=True)
+        return (folder / ".lock").open("w")
+    except OSError as error:
+        raise JobError(
+            str(folder),
+            found=error.strerror or str(error),
+            expected="a folder that can be made and written to",
+            cure="choose another with --out",
+        ) from error
+
+
 def _strangers(folder: Path) -> list[str]:
-    if not folder.is_dir() or (folder / ".passes").is_dir():
+    if not folder.is_dir() or any((folder / name).exists() for name in (".passes", "run.json")):
         return []
     return sorted(path.name for path in folder.iterdir())
 

@@ -126,6 +126,10 @@ class Int8(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     frames_max: int = 300
     keep_float: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        if self.frames_max < 1:
+            raise ValueError(f"frames_max must be 1 or more, not {self.frames_max}")
+
     def settings(self, context: Context) -> dict[str, Any]:
         train = context.train.sha256 if context.train is not None else ""
         return settings_of(self, opset_max=context.profile.opset_max, train=train)

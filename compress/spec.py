@@ -22,7 +22,7 @@ import msgspec
 
 from calib.preprocess import Preprocess
 from devices.budget import Refusal
-from devices.errors import JetpressError
+from devices.errors import JetpressError, nearest
 from devices.tomlfile import read_toml
 from edge.bundle import TensorSpec
 from edge.heads import ClassifyHead, Head, RawHead
@@ -52,7 +52,9 @@ def load_spec(
         return assumed
     given: dict[str, Any] = read_toml(path, dict, SpecError)
     height, width = assumed.preprocess.height, assumed.preprocess.width
-    given["preprocess"] = {"height": height, "width": width, **given.get("preprocess", {})}
+    pixels = given.get("preprocess", {})
+    if isinstance(pixels, dict):  # anything else is refused below, with its address
+        given["preprocess"] = {"height": height, "width": width, **pixels}
     given.setdefault("head", msgspec.to_builtins(assumed.head))
     try:
         spec = msgspec.convert(given, ModelSpec, strict=False)
@@ -71,7 +73,21 @@ def load_spec(
             expected=f"{height} x {width} px, the model's input {inputs[0].name!r}",
             cure="leave height and width out, they come from the model",
         )
+    _check_outputs(path, spec.head, outputs)
     return spec
+
+
+def _check_outputs(path: Path, head: Head, outputs: tuple[TensorSpec, ...]) -> None:
+    known = tuple(spec.name for spec in outputs)
+    for key in ("output", "scores", "boxes"):
+        name = getattr(head, key, None)
+        if name is not None and name not in known:
+            raise SpecError(
+                f"{path}: [head] {key}",
+                found=f"{name!r}",
+                expected=f"an output of the model: {', '.join(known)}",
+                cure=nearest(name, known),
+            )
 
 
 def assumed_spec(inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]) -> ModelSpec:

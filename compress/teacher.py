@@ -97,6 +97,14 @@ def _check_lined_up(text: str, net: nn.Module, student: Bundle) -> None:
         {spec.name: tuple(spec.shape) for spec in manifest.outputs},
         shapes,
     )
+    senseless = [name for name, value in given.items() if not bool(torch.isfinite(value).all())]
+    if senseless:
+        raise TeacherError(
+            text,
+            found=f"values that are not finite in {', '.join(senseless)}, for an input of zeros",
+            expected="a teacher whose outputs can be learnt",
+            cure="check its weights, or --teacher none",
+        )
 
 
 def _state_sha256(net: nn.Module) -> str:

@@ -361,3 +361,29 @@ def test_ctrl_c_exits_130_and_the_same_command_goes_on(compress, pictures, monke
     again = compress(*words)
     assert again.exit_code == 0, again.output
     assert "(kept from before)" in again.output
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--size", "99999x9"), "at most 16384 px a side"),
+        (("--data", "{pictures}", "--teacher", "tests.compress.user_nets:nan_net"), "not finite"),
+        (("--recipe", "{recipe}"), "frames_max must be 1 or more"),
+    ],
+)
+def test_senseless_requests_end_in_one_message(compress, pictures, tmp_path, words, said):
+    recipe = tmp_path / "r.toml"
+    recipe.write_text('[[pass]]\nname = "int8"\nframes_max = 0\n')
+    named = [word.format(pictures=pictures, recipe=recipe) for word in words]
+    result = compress(SMALL, "--profile", "jetson-orin-nano", *named)
+    assert result.exit_code == 2, result.output
+    assert said in result.output
+
+
+def test_an_output_folder_that_cannot_be_made_is_one_message(compress, tmp_path):
+    (tmp_path / "file").write_text("mine")
+    for out in (tmp_path / "file" / "run", tmp_path / ("n" * 300)):
+        result = compress(SMALL, "--profile", "jetson-orin-nano", out=out)
+        assert result.exit_code == 2, result.output
+        assert "expected a folder that can be made" in result.output
+    assert (tmp_path / "file").read_text() == "mine"

@@ -42,3 +42,10 @@ def without_size() -> nn.Module:
 
 def not_a_module() -> int:
     return 3
+
+
+def nan_net() -> nn.Module:
+    net = Classifier(32)
+    with torch.no_grad():
+        net.head.bias.fill_(float("nan"))
+    return net
