@@ -31,8 +31,8 @@ from devices.errors import JetpressError
 from edge.frames import Detections
 from edge.heads import Head, SsdHead, decode
 
-__all__ = ["Accuracy", "EvaluationError", "accuracy", "accuracy_drop", "detections",
-           "judging_head", "outputs", "sqnr_db"]  # fmt: skip
+__all__ = ["Accuracy", "EvaluationError", "accuracy", "accuracy_drop", "decibels", "detections",
+           "judging_head", "outputs", "signal_and_noise", "sqnr_db"]  # fmt: skip
 
 _SCORE_MIN = 0.01  # the tail of the precision curve; what lies below it adds under half a point
 
@@ -95,11 +95,21 @@ def sqnr_db(reference: NDArray[np.floating[Any]], other: NDArray[np.floating[Any
     >>> round(sqnr_db(np.array([3.0, 4.0]), np.array([3.0, 4.5])), 2)
     20.0
     """
+    return decibels(*signal_and_noise(reference, other))
+
+
+def signal_and_noise(
+    reference: NDArray[np.floating[Any]], other: NDArray[np.floating[Any]]
+) -> tuple[float, float]:
+    """(sum r^2, sum (r - o)^2), which add up over frames. Raises ValueError on other shapes."""
     if reference.shape != other.shape:
         raise ValueError(f"shapes {reference.shape} and {other.shape} differ")
     exact = reference.astype(np.float64)
-    noise = float(((exact - other) ** 2).sum())
-    signal = float((exact**2).sum())
+    return float((exact**2).sum()), float(((exact - other) ** 2).sum())
+
+
+def decibels(signal: float, noise: float) -> float:
+    """10 log10(signal / noise); infinite without noise, minus infinite without signal."""
     if noise == 0:
         return float("inf")
     return 10 * float(np.log10(signal / noise)) if signal else float("-inf")

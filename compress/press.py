@@ -127,8 +127,7 @@ class Int8(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     keep_float: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.frames_max < 1:
-            raise ValueError(f"frames_max must be 1 or more, not {self.frames_max}")
+        Int8Options(frames_max=self.frames_max)  # refuses what cannot be, when a recipe is read
 
     def settings(self, context: Context) -> dict[str, Any]:
         train = context.train.sha256 if context.train is not None else ""

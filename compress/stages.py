@@ -25,7 +25,15 @@ from numpy.typing import NDArray
 from calib.samples import CalibrationSet
 from compress.agreement import Alike, agreement, boxes_alike, classes_alike, lost_agreement
 from compress.data import LabelledSet
-from compress.evaluate import accuracy, accuracy_drop, detections, judging_head, outputs, sqnr_db
+from compress.evaluate import (
+    accuracy,
+    accuracy_drop,
+    decibels,
+    detections,
+    judging_head,
+    outputs,
+    signal_and_noise,
+)
 from compress.passes import software
 from compress.progress import Progress
 from compress.quantize.emulate import as_tensorrt_reads
@@ -160,37 +168,42 @@ class Judge:
     def _scores(self, bundle: Bundle) -> NDArray[Any]:
         head = bundle.manifest.head
         assert isinstance(head, ClassifyHead)
-        return np.stack([row[head.output].ravel() for row in self._outputs(bundle)])
-
-    def _outputs(self, bundle: Bundle) -> list[dict[str, NDArray[Any]]]:
-        assert self.frames is not None
         if bundle.sha256 not in self._answers:
-            name, prepare = bundle.manifest.inputs[0].name, bundle.manifest.preprocess
-            shown = self._shown(self.frames, "judging")
-            feeds = ({name: prepare(frame)} for frame in shown)
-            view = board_view(bundle)
-            self._answers[bundle.sha256] = list(outputs(view, feeds, threads=self.threads))
-        return list(self._answers[bundle.sha256])
+            rows = [row[head.output].ravel() for row in self._outputs(bundle, "judging")]
+            self._answers[bundle.sha256] = np.stack(rows)
+        return np.asarray(self._answers[bundle.sha256])
+
+    def _outputs(self, bundle: Bundle, words: str) -> Iterator[dict[str, NDArray[Any]]]:
+        """One answer a frame; only one is held, for outputs nobody described can be large."""
+        assert self.frames is not None
+        name, prepare = bundle.manifest.inputs[0].name, bundle.manifest.preprocess
+        feeds = ({name: prepare(frame)} for frame in self._shown(self.frames, words))
+        return outputs(board_view(bundle), feeds, threads=self.threads)
 
     def _sqnr(self, bundle: Bundle) -> Measurement:
         """`sqnr_db` of the worst output over all frames, between its worst and best frame."""
-        before, after = self._outputs(self.baseline), self._outputs(bundle)
-        by_output = {
-            name: _stacked_sqnr_db([row[name] for row in before], [row[name] for row in after])
-            for name in before[0]
+        before, after = (
+            self._outputs(self.baseline, "the baseline"),
+            self._outputs(bundle, "judging"),
+        )
+        powers: dict[str, list[tuple[float, float]]] = {}
+        for exact, other in zip(before, after, strict=True):
+            for name, value in exact.items():
+                powers.setdefault(name, []).append(signal_and_noise(value, other[name]))
+        whole = {
+            name: _capped_db(sum(s for s, _ in frames), sum(n for _, n in frames))
+            for name, frames in powers.items()
         }
-        worst = min(by_output, key=by_output.__getitem__)
-        frames = [
-            _stacked_sqnr_db([a[worst]], [b[worst]]) for a, b in zip(before, after, strict=True)
-        ]
+        worst = min(whole, key=whole.__getitem__)
+        frames = [_capped_db(*frame) for frame in powers[worst]]
         return Measurement(
             name="sqnr_db",
-            value=by_output[worst],
-            low=min(*frames, by_output[worst]),
-            high=max(*frames, by_output[worst]),
+            value=whole[worst],
+            low=min(*frames, whole[worst]),
+            high=max(*frames, whole[worst]),
             unit="dB",
             basis=Basis.EMULATED,
-            source=f"output {worst}, the noisiest of {len(by_output)}, against the baseline on "
+            source=f"output {worst}, the noisiest of {len(whole)}, against the baseline on "
             f"{len(frames)} pictures; worst to best picture",
         )
 
@@ -221,7 +234,5 @@ def _used(found: list[Detections], head: SsdHead) -> list[Detections]:
     ]
 
 
-def _stacked_sqnr_db(reference: list[NDArray[Any]], other: list[NDArray[Any]]) -> float:
-    """Of several frames taken together; outputs that count or index are compared as numbers."""
-    value = sqnr_db(np.stack(reference).astype(np.float64), np.stack(other).astype(np.float64))
-    return float(np.clip(value, -SQNR_MAX_DB, SQNR_MAX_DB))
+def _capped_db(signal: float, noise: float) -> float:
+    return float(np.clip(decibels(signal, noise), -SQNR_MAX_DB, SQNR_MAX_DB))

@@ -45,9 +45,9 @@ def taught_boxes(
 
 def taught_outputs(
     teacher: Teacher, student: Bundle, frames: _Frames, threads: int
-) -> list[dict[str, NDArray[Any]]]:
+) -> Iterator[dict[str, NDArray[Any]]]:
     """The outputs of a teacher whose outputs line up with the student's, by name."""
-    return [answer for _, answer in _answers(teacher, student, frames, threads)]
+    return (answer for _, answer in _answers(teacher, student, frames, threads))
 
 
 def _answers(

@@ -44,7 +44,7 @@ class Int8Options:
     """What to leave float, what the board's parser takes, and how much to look at.
 
     `keep_float` names ONNX nodes; `frames_max` calibration frames are read, 300 as NNCF does.
-    `equalize` evens out channels first, exactly (`compress.quantize.equalize`).
+    `equalize` evens out channels first (`compress.quantize.equalize` says when exactly).
     """
 
     opset_max: int = 17

@@ -215,3 +215,24 @@ def test_boxes_below_the_heads_own_score_do_not_count_as_agreement(tmp_path, jud
     kept = judged._taught()
     assert all(isinstance(d, Detections) and (d.score >= 0.3).all() for d in kept)
     assert sum(map(len, judged.boxes(first))) > sum(map(len, kept))
+
+
+def test_outputs_nobody_described_are_held_one_frame_at_a_time(tmp_path, judge, monkeypatch):
+    import compress.stages as stages
+
+    first = bundle(tmp_path / "a", head=RawHead(), task="raw")
+    events = []
+    real = stages.outputs
+
+    def watched(model, feeds, *, threads):
+        for answer in real(model, feeds, threads=threads):
+            events.append("run")
+            yield answer
+
+    monkeypatch.setattr(stages, "outputs", watched)
+    monkeypatch.setattr(
+        stages, "signal_and_noise", lambda a, b: events.append("compared") or (1.0, 0.1)
+    )
+    judge(first).facts(first)
+    frame = ["run", "run", "compared", "compared"]  # the baseline, the bundle, two outputs
+    assert events == frame * 12
