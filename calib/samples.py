@@ -25,6 +25,7 @@ from calib.images import (
 )
 from devices.budget import Refusal
 from devices.jsonfile import decoded
+from devices.wholefile import write_whole
 
 __all__ = ["CalibrationSet", "Sample"]
 
@@ -154,13 +155,9 @@ class CalibrationSet(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         """Write as JSON; the root is kept relative to the file, so both can move together."""
         root = os.path.relpath(self.root, path.parent)
         data = msgspec.json.encode(msgspec.structs.replace(self, root=Path(root).as_posix()))
-        partial = path.with_name(path.name + ".partial")
         try:
-            partial.write_bytes(msgspec.json.format(data, indent=1) + b"\n")
-            partial.replace(path)
+            write_whole(path, msgspec.json.format(data, indent=1) + b"\n")
         except OSError as error:
-            if partial.exists():
-                partial.unlink()
             raise _error(path, error.strerror or str(error), "a place to write the set",
                          "make room or choose another file") from error  # fmt: skip
 

@@ -38,6 +38,7 @@ from devices.budget import Budget, Refusal
 from devices.errors import JetpressError
 from devices.jsonfile import decoded
 from devices.profile import Profile
+from devices.wholefile import write_whole
 from edge.bundle import Bundle, open_bundle
 from edge.gate import Judgement, judge_bundle, render_checks
 
@@ -234,9 +235,7 @@ def _check_identity(job: Job, first: Bundle, frames: Frames, teacher: Teacher | 
                 cure="choose another with --out, or remove this one",
             )
         return
-    fresh = path.with_suffix(".partial")
-    fresh.write_bytes(msgspec.json.format(msgspec.json.encode(asked), indent=1) + b"\n")
-    fresh.replace(path)
+    write_whole(path, msgspec.json.format(msgspec.json.encode(asked), indent=1) + b"\n")
 
 
 def _damaged(path: Path, found: str) -> JobError:

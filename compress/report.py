@@ -5,7 +5,6 @@ Everything comes in as values: nothing is measured, timed or opened here.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from compress.plots import accuracy_drawing, bounds_drawing, kernels_drawing
 from devices.budget import Refusal
 from devices.profile import Profile
 from devices.report import Figure, Input, Report, ReportError, Stage, to_html, to_json, to_markdown
+from devices.wholefile import write_whole
 from edge.gate import Judgement, origins
 from edge.manifest import Step
 
@@ -88,13 +88,8 @@ def _once(refusals: tuple[Refusal, ...]) -> tuple[Refusal, ...]:
 
 
 def _replace(path: Path, data: bytes) -> None:
-    partial = path.with_name(f".{path.name}.partial")
     try:
-        with partial.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
+        write_whole(path, data)
     except OSError as error:
         raise ReportError(
             str(path),
@@ -102,5 +97,3 @@ def _replace(path: Path, data: bytes) -> None:
             expected="a folder that takes it",
             cure="make room or choose another --out; the bundle is intact",
         ) from error
-    finally:
-        partial.unlink(missing_ok=True)

@@ -42,6 +42,7 @@ from compress.quantize.int8 import load_model
 from compress.taught import taught_boxes, taught_outputs
 from compress.teacher import SceneTeacher, Teacher
 from devices.budget import Basis, Measurement
+from devices.wholefile import write_whole
 from edge.bundle import Bundle
 from edge.frames import Detections
 from edge.heads import ClassifyHead, SsdHead
@@ -87,9 +88,7 @@ class Judge:
         with contextlib.suppress(FileNotFoundError, msgspec.DecodeError):  # damaged: judged again
             return _FACTS.decode(kept.read_bytes())
         facts = self._facts(bundle)
-        partial = kept.with_suffix(".partial")
-        partial.write_bytes(msgspec.json.encode(facts))
-        partial.replace(kept)
+        write_whole(kept, msgspec.json.encode(facts))
         return facts
 
     @property

@@ -34,6 +34,7 @@ from compress.tiles import TileOptions, label_frame
 from compress.train import Checkpoint, deterministic
 from compress.workshop import load_net
 from compress.zoo.arch import Arch
+from devices.wholefile import write_whole
 from edge.bundle import Bundle
 from edge.frames import Detections
 from edge.gate import read_costs
@@ -160,9 +161,7 @@ def _labels(context: Context, frames: list[NDArray[np.uint8]], key: str) -> tupl
             for frame in frames:
                 found.append(_as_values(label_frame(frame, teacher.labellers, TILES)))
                 task.advance()
-        partial = kept.with_suffix(".partial")
-        partial.write_bytes(msgspec.json.encode(found))
-        partial.replace(kept)
+        write_whole(kept, msgspec.json.encode(found))
     read: tuple[_Boxes, ...] = msgspec.json.decode(kept.read_bytes(), type=tuple[_Boxes, ...])
     return tuple(map(_as_detections, read))
 

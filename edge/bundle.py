@@ -21,6 +21,7 @@ from typing import Iterator, List, NoReturn, Set, Tuple
 
 import msgspec
 
+from devices.wholefile import partial_of, remove, write_whole
 from edge.errors import BundleError
 from edge.external import external_data
 from edge.manifest import FileEntry, Manifest, Step, TensorSpec, manifest_bytes, manifest_from_bytes
@@ -86,15 +87,15 @@ def seal(folder: Path, manifest: Manifest) -> Bundle:
     """
     with _disk_errors(folder):
         for name in (MANIFEST, SEAL):
-            _remove(_partial(folder / name))
+            remove(partial_of(folder / name))
         names = [name for name in _walk(folder) if name not in (MANIFEST, SEAL)]
         _check_whole(folder, names)
         files = {name: _entry(folder / name) for name in names}
         data = manifest_bytes(msgspec.structs.replace(manifest, files=files))
         digest = hashlib.sha256(data).hexdigest()
-        _remove(folder / SEAL)
-        _write(folder / MANIFEST, data)
-        _write(folder / SEAL, _seal_bytes(digest))
+        remove(folder / SEAL)
+        write_whole(folder / MANIFEST, data)
+        write_whole(folder / SEAL, _seal_bytes(digest))
     return Bundle(root=folder, manifest=manifest_from_bytes(data, MANIFEST), sha256=digest)
 
 
@@ -210,33 +211,6 @@ def _entry(path: Path) -> FileEntry:
 
 def _seal_bytes(digest: str) -> bytes:
     return f"{digest}  {MANIFEST}\n".encode()
-
-
-def _write(path: Path, data: bytes) -> None:
-    """Write to a neighbour, flush it to the disk, then rename: the old or the new, never half."""
-    partial = _partial(path)
-    try:
-        with partial.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    finally:
-        _remove(partial)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
-
-
-def _partial(path: Path) -> Path:
-    return path.with_name(f".{path.name}.partial")
-
-
-def _remove(path: Path) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        path.unlink()
 
 
 @contextlib.contextmanager

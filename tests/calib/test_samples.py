@@ -261,13 +261,14 @@ def test_a_full_disk_leaves_the_old_set(folder, tmp_path, monkeypatch):
     CalibrationSet.from_folder(folder, limit=2).save(path)
     before = path.read_bytes()
 
-    def full(self, data):
+    def full(descriptor):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_bytes", full)
+    monkeypatch.setattr("devices.wholefile.os.fsync", full)  # half of the bytes are there by then
     with pytest.raises(CalibrationError, match="No space left on device"):
         CalibrationSet.from_folder(folder).save(path)
     assert path.read_bytes() == before
+    assert not list(tmp_path.glob(".set.json*"))
 
 
 def test_a_damaged_video_writes_nothing_of_its_own_to_standard_error(tmp_path):

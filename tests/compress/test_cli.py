@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import subprocess
 import sys
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -236,20 +236,19 @@ def test_a_damaged_run_json_is_one_message_and_without_it_the_run_goes_on(compre
 
 
 def test_run_json_appears_whole_or_not_at_all(compress, monkeypatch):
-    real = Path.write_bytes
+    real = os.fsync
 
-    def full(path, data):
-        if path.parent == compress.out and path.name.startswith("run."):
-            real(path, data[:5])
-            raise OSError(errno.ENOSPC, "full", str(path))
-        return real(path, data)
+    def full(descriptor):
+        if "run.json" in os.readlink(f"/proc/self/fd/{descriptor}"):
+            raise OSError(errno.ENOSPC, "full")
+        return real(descriptor)
 
     with monkeypatch.context() as patched:
-        patched.setattr(Path, "write_bytes", full)
+        patched.setattr("devices.wholefile.os.fsync", full)
         result = compress(SMALL, "--profile", "jetson-nano")
     assert result.exit_code == 2
-    assert "a full disk" in result.output
-    assert not (compress.out / "run.json").exists()
+    assert f"{compress.out}: found a full disk" in result.output
+    assert not list(compress.out.glob("*run.json*"))
 
 
 @pytest.mark.slow
