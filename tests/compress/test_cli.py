@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -239,7 +240,7 @@ def test_run_json_appears_whole_or_not_at_all(compress, monkeypatch):
     real = os.fsync
 
     def full(descriptor):
-        if "run.json" in os.readlink(f"/proc/self/fd/{descriptor}"):
+        if "run.json" in str(Path(f"/proc/self/fd/{descriptor}").readlink()):
             raise OSError(errno.ENOSPC, "full")
         return real(descriptor)
 
