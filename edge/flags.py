@@ -12,7 +12,9 @@ from devices.profile import Profile
 from devices.tomlfile import FieldError, read_toml
 from edge.errors import EdgeError
 
-__all__ = ["FlagError", "budget_from_flags", "limit_flags"]
+__all__ = ["BUNDLE", "FlagError", "budget_from_flags", "limit_flags"]
+
+BUNDLE = click.Path(path_type=Path)
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])  # what click's decorators take
 

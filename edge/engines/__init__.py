@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
-from typing import Any, Dict, Mapping, Optional, Protocol, Tuple
+from pathlib import Path
+from typing import Any, Callable, Dict, Mapping, Optional, Protocol, Tuple
 
 from numpy.typing import NDArray
 
@@ -16,12 +17,37 @@ from edge.clock import Clock
 from edge.errors import EngineError
 from edge.gate import judge_bundle
 
-__all__ = ["ENGINES", "THREADS_MAX", "Engine", "EngineOptions", "open_engine"]
+__all__ = ["ENGINES", "THREADS_MAX", "BoardOptions", "Engine", "EngineOptions", "open_engine"]
 
 ENGINES = {
     "emulated": "edge.engines.emulated:EmulatedEngine",  # onnxruntime outputs, roofline clock
 }
 THREADS_MAX = 64  # more than the cores of a desk's computer; starting thousands takes minutes
+
+
+def _silent(line: str) -> None:
+    """Tell nobody."""
+
+
+@dataclasses.dataclass(frozen=True)
+class BoardOptions:
+    """What an engine built on the board needs beside that; no other engine looks at it.
+
+    `cache` is the folder of built engines, None the user's own; `root` the file-system root the
+    board is read from; `lanes` how many inferences may be under way at once; `tell` takes progress,
+    a line at a time.
+    """
+
+    cache: Optional[Path] = None
+    root: Path = Path("/")
+    cuda: Optional[str] = None  # a name in edge.engines.cuda.BACKENDS; None: the first that loads
+    module: str = "tensorrt"  # the Python module that is TensorRT
+    batch_max: int = 1
+    lanes: int = 1
+    dla_core: Optional[int] = None
+    version_compatible: bool = False
+    rebuild: bool = False
+    tell: Callable[[str], None] = _silent
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,6 +58,7 @@ class EngineOptions:
     clock: Clock
     mode: Optional[str] = None
     threads: int = 0
+    board: BoardOptions = BoardOptions()
 
 
 class Engine(Protocol):

@@ -1,0 +1,1 @@
+"""The commands of `edge`, one file each; `edge.cli` names them and imports none."""
