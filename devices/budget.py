@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import enum
 import math
-from typing import Mapping, Optional, Tuple
+from typing import Iterable, Mapping, Optional, Tuple
 
 import msgspec
 
 from devices.tomlfile import wrong
 
 __all__ = ["EXIT_CODES", "LIMITS", "Basis", "Budget", "Check", "Limit", "Measurement", "Outcome",
-           "Refusal", "Verdict", "weakest"]  # fmt: skip
+           "Refusal", "Verdict", "weakest", "worst"]  # fmt: skip
 
 
 class Basis(str, enum.Enum):
@@ -158,11 +158,17 @@ class Budget(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             for name, limit in LIMITS.items()
             if getattr(self, name) is not None
         )
-        outcomes = {check.outcome for check in checks}
-        for outcome in (Outcome.FAIL, Outcome.INCONCLUSIVE):
-            if outcome in outcomes:
-                return Verdict(outcome=outcome, checks=checks, basis=weakest(checks))
-        return Verdict(outcome=Outcome.PASS, checks=checks, basis=weakest(checks))
+        outcome = worst(check.outcome for check in checks)
+        return Verdict(outcome=outcome, checks=checks, basis=weakest(checks))
+
+
+def worst(outcomes: Iterable[Outcome]) -> Outcome:
+    """FAIL if one failed, else INCONCLUSIVE if one was, else PASS."""
+    found = set(outcomes)
+    for outcome in (Outcome.FAIL, Outcome.INCONCLUSIVE):
+        if outcome in found:
+            return outcome
+    return Outcome.PASS
 
 
 def weakest(checks: Tuple[Check, ...]) -> Optional[Basis]:

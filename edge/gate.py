@@ -19,16 +19,18 @@ from devices.budget import Basis, Budget, Measurement, Outcome, Refusal, Verdict
 from devices.costs import costs_from_bytes
 from devices.forecast import Forecast, forecast
 from devices.jsonfile import Fault, decoded
+from devices.measured import BenchRecord
 from devices.profile import Profile
 from devices.report import COLUMNS, Input, Origin, Report, Stage, checks_text
 from devices.roofline import Costs, LayerTime
 from edge.bundle import Bundle
 from edge.errors import EdgeError
 from edge.manifest import Manifest, Step
+from edge.release import facts_for, held_to_release, release_notes
 
 __all__ = ["ACCURACY_FILE", "COSTS_FILE", "GateError", "Judgement", "gate_report", "home_note",
-           "judge_bundle", "origins", "read_accuracy", "read_costs", "render_checks",
-           "write_accuracy"]  # fmt: skip
+           "judge_bundle", "judge_release", "origins", "read_accuracy", "read_costs",
+           "render_checks", "write_accuracy"]  # fmt: skip
 
 ACCURACY_FILE = "reports/accuracy.json"
 COSTS_FILE = "costs.json"
@@ -61,11 +63,18 @@ class Judgement(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def judge_bundle(
-    bundle: Bundle, profile: Profile, *, budget: Budget, mode: Optional[str] = None
+    bundle: Bundle,
+    profile: Profile,
+    *,
+    budget: Budget,
+    mode: Optional[str] = None,
+    measured: Optional[BenchRecord] = None,
 ) -> Judgement:
     """Compare every limit of `budget` with what the bundle would cost on the board.
 
-    Memory is held to what the board has, however much the budget allows. Nothing is run.
+    Memory is held to what the board has, however much the budget allows. Nothing is run. What a
+    `measured` record of this very bundle, board and mode holds takes the place of predictions; one
+    of another raises RecordError.
     """
     accuracy = read_accuracy(bundle)
     predicted = _forecast(bundle, profile, mode)
@@ -75,6 +84,10 @@ def judge_bundle(
         fact.name: fact
         for fact in (*predicted.facts, *(_as_here(fact, bundle, profile) for fact in accuracy))
     }
+    if measured is not None:
+        facts.update(
+            facts_for(measured, bundle_sha256=bundle.sha256, profile=profile, mode=predicted.mode)
+        )
     verdict = _within(budget, profile).judge(facts)
     if refusals:
         verdict = msgspec.structs.replace(verdict, outcome=Outcome.FAIL)
@@ -91,6 +104,21 @@ def judge_bundle(
             *_stranger_notes(bundle, profile, accuracy),
         ),
     )
+
+
+def judge_release(
+    bundle: Bundle,
+    profile: Profile,
+    *,
+    budget: Budget,
+    mode: Optional[str] = None,
+    measured: Optional[BenchRecord] = None,
+) -> Judgement:
+    """As `judge_bundle`; what was not measured on the board can fail, but does not pass."""
+    judgement = judge_bundle(bundle, profile, budget=budget, mode=mode, measured=measured)
+    verdict = held_to_release(judgement.verdict, measured)
+    notes = (*judgement.notes, *release_notes(verdict, measured))
+    return msgspec.structs.replace(judgement, verdict=verdict, notes=notes)
 
 
 def home_note(bundle: Bundle, profile: Profile) -> Optional[str]:

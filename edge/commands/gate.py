@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 import click
 
+from devices.measured import record_from_json
 from devices.profile import load_profile
 from devices.report import to_json
 from edge.bundle import open_bundle
 from edge.flags import BUNDLE, budget_from_flags, limit_flags
-from edge.gate import gate_report, judge_bundle, render_checks
+from edge.gate import gate_report, judge_bundle, judge_release, render_checks
 
 __all__ = ["gate"]
 
@@ -21,23 +22,28 @@ __all__ = ["gate"]
 @click.argument("bundle", type=BUNDLE)
 @click.option("--for", "profile_name", required=True, metavar="NAME", help="The board.")
 @click.option("--mode", metavar="NAME", help="Power mode of the board. Default: the profile's.")
+@click.option("--measured", "record_file", type=BUNDLE, metavar="FILE.json",
+              help="What `edge bench` measured; takes the place of predictions.")  # fmt: skip
+@click.option("--release", is_flag=True,
+              help="Accept only what was measured on the board.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print the whole report as JSON.")
 @limit_flags
-def gate(
-    bundle: Path,
-    profile_name: str,
-    mode: Optional[str],
-    as_json: bool,
-    **flags: Any,  # noqa: ANN401
-) -> None:
+def gate(bundle: Path, **flags: Any) -> None:  # noqa: ANN401  # click's values
     """Compare BUNDLE with every limit of a board; nothing is run.
 
-    Exit codes: 0 pass, 3 fail, 4 cannot be said from a prediction, 2 bad input.
+    Exit codes: 0 pass, 3 fail, 4 cannot be said from these facts, 2 bad input.
     """
-    profile = load_profile(profile_name)
-    opened = open_bundle(bundle)
-    judgement = judge_bundle(opened, profile, budget=budget_from_flags(profile, flags), mode=mode)
-    if as_json:
+    profile, opened = load_profile(flags["profile_name"]), open_bundle(bundle)
+    measured = None if flags["record_file"] is None else record_from_json(flags["record_file"])
+    judge = judge_release if flags["release"] else judge_bundle
+    judgement = judge(
+        opened,
+        profile,
+        budget=budget_from_flags(profile, flags),
+        mode=flags["mode"] or (measured.board.mode if measured else None),
+        measured=measured,
+    )
+    if flags["as_json"]:
         click.echo(to_json(gate_report(opened, profile, judgement)).decode().rstrip("\n"))
     else:
         click.echo(render_checks(judgement))

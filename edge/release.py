@@ -1,0 +1,83 @@
+"""Measured facts in the place of predicted ones, and the release gate, which takes nothing else.
+
+A record of `edge bench` counts for the bundle, board and power mode it was made with and for no
+other. For a release every limit needs a fact that was read on the board. Accuracy is the exception,
+and says so: it is of the file, was emulated on a host, and is accepted only when the engine on the
+board repeated the host's outputs on the frames sealed in the bundle.
+"""
+
+from __future__ import annotations
+
+from typing import Dict, Optional, Tuple
+
+import msgspec
+
+from devices.budget import LIMITS, Basis, Check, Measurement, Outcome, Verdict, worst
+from devices.measured import CURE, BenchRecord, RecordError
+from devices.profile import Profile
+
+__all__ = ["facts_for", "held_to_release", "release_notes"]
+
+BENCH = "run `edge bench` on the board, then give its file with --measured"
+_UNMEASURED = "is {}, and a release needs it measured"
+OF_THE_FILE = ("accuracy_drop_max",)  # limits on what the file says, not on what the board does
+
+
+def facts_for(
+    record: BenchRecord, *, bundle_sha256: str, profile: Profile, mode: str
+) -> Dict[str, Measurement]:
+    """The record's facts by name. Raises RecordError when it is of something else."""
+    found_mode = record.board.mode or "not told"
+    for what, found, expected in (
+        ("bundle", record.bundle_sha256, bundle_sha256),
+        ("board", record.board.profile, profile.name),
+        ("power mode", found_mode.lower(), mode.lower()),
+    ):
+        if found != expected:
+            raise RecordError(
+                f"bench record of {record.bundle_name}",
+                found=f"{what} {found}",
+                expected=f"{expected}, which is judged",
+                cure=f"name the {what} that was measured, or {CURE}",
+            )
+    return record.by_name
+
+
+def held_to_release(verdict: Verdict, record: Optional[BenchRecord]) -> Verdict:
+    """The verdict with every limit undecided whose fact was not measured."""
+    checks = tuple(_held(check, record) for check in verdict.checks)
+    return msgspec.structs.replace(
+        verdict, checks=checks, outcome=worst((verdict.outcome, *(c.outcome for c in checks)))
+    )
+
+
+def _held(check: Check, record: Optional[BenchRecord]) -> Check:
+    if check.fact is None or check.fact.basis is Basis.MEASURED:
+        return check
+    if check.limit in OF_THE_FILE and record is not None and record.golden_db is not None:
+        words = (
+            f"{check.reason}; {check.fact.basis.value} on a host, whose outputs the board's engine "
+            f"repeated to {record.golden_db:.1f} dB (measured)"
+        )
+        return msgspec.structs.replace(check, reason=words)
+    if check.outcome is Outcome.FAIL:
+        return check
+    words = f"{LIMITS[check.limit].fact} {_UNMEASURED.format(check.fact.basis.value)}"
+    return msgspec.structs.replace(check, outcome=Outcome.INCONCLUSIVE, reason=words)
+
+
+def release_notes(verdict: Verdict, record: Optional[BenchRecord]) -> Tuple[str, ...]:
+    """What a reader of a release verdict must know beside it."""
+    notes = [f"{check.reason}: {BENCH}." for check in verdict.checks if _wants_bench(check)]
+    facts = [check.fact for check in verdict.checks if check.limit in OF_THE_FILE and check.fact]
+    if facts and record is not None and record.golden_db is not None:
+        notes.append(
+            f"Accuracy was not measured on the board: it was {facts[0].basis.value} on a host, "
+            f"whose outputs the engine on the board repeated to {record.golden_db:.1f} dB."
+        )
+    return tuple(notes)
+
+
+def _wants_bench(check: Check) -> bool:
+    fact = check.fact
+    return fact is not None and check.reason.endswith(_UNMEASURED.format(fact.basis.value))
