@@ -9,19 +9,22 @@ ReportError   a report file that cannot be read back
 
 from __future__ import annotations
 
-from typing import Any, Dict, Optional, Tuple
+from pathlib import Path
+from typing import Any, Callable, Dict, Optional, Tuple, Union
 
 import msgspec
 
 from devices.budget import EXIT_CODES, LIMITS, Basis, Check, Measurement, Outcome, Refusal, Verdict
 from devices.errors import JetpressError
 from devices.jsonfile import decoded
+from devices.measured import LayerPair
 from devices.roofline import LayerTime
+from devices.wholefile import write_whole
 
 __all__ = ["COLUMNS", "FORMAT", "Column", "Figure", "Image", "Input", "Origin", "Report",
            "ReportError", "Stage", "basis_words", "bound_words", "change_words", "checks_text",
            "digits_of", "number", "report_from_json", "span", "to_html", "to_json", "to_markdown",
-           "verdict_words"]  # fmt: skip
+           "verdict_words", "write_report"]  # fmt: skip
 
 FORMAT = 1
 
@@ -91,7 +94,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     """Everything a run or a gate has to say; `profile` is a board's name, `board` its title.
 
     `board_mode` is the power mode judged; `basis` the weakest basis of the facts behind the checks.
-    `command` is what to type to get it again.
+    `beside` holds what was predicted of each layer and what was measured; `command` is what to type
+    to get it again.
     """
 
     format: int = FORMAT
@@ -106,6 +110,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     refusals: Tuple[Refusal, ...] = ()
     lineage: Tuple[Origin, ...] = ()
     inputs: Tuple[Input, ...] = ()
+    beside: Tuple[LayerPair, ...] = ()
     notes: Tuple[str, ...] = ()
     command: str = ""
 
@@ -167,6 +172,24 @@ def to_html(report: Report, figures: Tuple[Figure, ...] = ()) -> str:
     from devices.report_page import page
 
     return page(report, figures)
+
+
+def write_report(path: Path, report: Report) -> None:
+    """Write the report as its file's ending says: .json, .md or .html. Raises ReportError."""
+    faces: Dict[str, Callable[[Report], Union[bytes, str]]] = {
+        ".json": to_json, ".md": to_markdown, ".html": to_html,
+    }  # fmt: skip
+    if path.suffix not in faces:
+        raise ReportError(str(path), found=f"the ending {path.suffix!r}",
+                          expected="one of " + ", ".join(faces),
+                          cure="name the file so")  # fmt: skip
+    text = faces[path.suffix](report)
+    try:
+        write_whole(path, text if isinstance(text, bytes) else text.encode())
+    except OSError as error:
+        raise ReportError(str(path), found=error.strerror or str(error),
+                          expected="a file that can be written",
+                          cure="name another place for the report") from error  # fmt: skip
 
 
 def checks_text(

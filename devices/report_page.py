@@ -22,7 +22,15 @@ from devices.report import (
     span,
     verdict_words,
 )
-from devices.report_text import basis_of, columns_of, params_words, short_hash, unit_words
+from devices.report_text import (
+    basis_of,
+    columns_of,
+    layer_words,
+    params_words,
+    ratio_words,
+    short_hash,
+    unit_words,
+)
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -176,6 +184,8 @@ def _filters() -> Dict[str, Callable[..., object]]:
         "short_hash": short_hash,
         "params_words": params_words,
         "unit_words": unit_words,
+        "layer_words": layer_words,
+        "ratio_words": ratio_words,
         "gauge": gauge,
         "change": change,
         "bases": _bases,

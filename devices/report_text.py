@@ -8,6 +8,7 @@ from typing import Iterator, List, Optional, Sequence, Tuple
 import msgspec
 
 from devices.budget import Check, Measurement, Refusal, Verdict
+from devices.measured import LayerPair
 from devices.report import (
     COLUMNS,
     Column,
@@ -23,8 +24,8 @@ from devices.report import (
     verdict_words,
 )
 
-__all__ = ["basis_of", "columns_of", "described", "markdown", "params_words", "short_hash",
-           "terminal"]  # fmt: skip
+__all__ = ["basis_of", "columns_of", "described", "layer_words", "markdown", "params_words",
+           "ratio_words", "short_hash", "terminal", "unit_words"]  # fmt: skip
 
 _SHORT = 12
 _WIDTH = 100
@@ -37,6 +38,7 @@ def markdown(report: Report) -> str:
         _verdict_lines(report),
         _section("Checks", _check_rows(report.checks)),
         _section("Stages", _stage_rows(report.stages)),
+        _section("Layers: predicted against measured", _beside_rows(report.beside)),
         _section("Refused", _refusal_rows(report)),
         _section("Lineage", _lineage_rows(report.lineage)),
         _section("Inputs", _input_rows(report)),
@@ -175,6 +177,35 @@ def _stage_cells(
         parts = (number(fact.value, fact.unit), f"({span(fact)})" if span(fact) else "", moved,
                  basis_of(fact))  # fmt: skip
         yield ", ".join(part for part in parts if part)
+
+
+def layer_words(names: Sequence[str]) -> str:
+    """The layers of one side of a pair, for people; the first of many stands for all."""
+    if not names:
+        return "none"
+    return names[0] + (f" and {len(names) - 1} more" if len(names) > 1 else "")
+
+
+def ratio_words(pair: LayerPair) -> str:
+    """How much longer the board took than was predicted: `x1.20`; empty where one is missing."""
+    if not pair.predicted_ms or pair.measured_ms is None:
+        return ""
+    return f"x{pair.measured_ms / pair.predicted_ms:.2f}"
+
+
+def _beside_rows(pairs: Sequence[LayerPair]) -> List[str]:
+    rows = [
+        (layer_words(pair.kernels), layer_words(pair.layers), *_beside_ms(pair), ratio_words(pair))
+        for pair in pairs
+    ]
+    head = ("predicted kernel", "engine layer", "predicted ms", "measured ms", "ratio")
+    return _table(head, rows) if rows else []
+
+
+def _beside_ms(pair: LayerPair) -> Tuple[str, str]:
+    both = (pair.predicted_ms, pair.measured_ms)
+    first, second = ("unknown" if ms is None else f"{ms:.4f}" for ms in both)
+    return first, second
 
 
 def _refusal_rows(report: Report) -> List[str]:

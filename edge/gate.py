@@ -130,9 +130,14 @@ def home_note(bundle: Bundle, profile: Profile) -> Optional[str]:
 
 
 def gate_report(
-    bundle: Bundle, profile: Profile, judgement: Judgement, *, command: str = ""
+    bundle: Bundle,
+    profile: Profile,
+    judgement: Judgement,
+    *,
+    measured: Optional[BenchRecord] = None,
+    command: str = "",
 ) -> Report:
-    """The judgement of one bundle as a Report."""
+    """The judgement of one bundle as a Report; `measured` adds its layers beside the predicted."""
     manifest = bundle.manifest
     facts = tuple(judgement.facts.values())
     return Report(
@@ -153,6 +158,7 @@ def gate_report(
             Input(role="bundle", name=manifest.name, sha256=bundle.sha256,
                   note=f"compressed for {manifest.profile or 'no board'}"),
         ),
+        beside=measured.layers if measured is not None else (),
         notes=judgement.notes,
         command=command,
     )  # fmt: skip

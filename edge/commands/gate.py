@@ -10,7 +10,7 @@ import click
 
 from devices.measured import record_from_json
 from devices.profile import load_profile
-from devices.report import to_json
+from devices.report import to_json, write_report
 from edge.bundle import open_bundle
 from edge.flags import BUNDLE, budget_from_flags, limit_flags
 from edge.gate import gate_report, judge_bundle, judge_release, render_checks
@@ -26,6 +26,8 @@ __all__ = ["gate"]
               help="What `edge bench` measured; takes the place of predictions.")  # fmt: skip
 @click.option("--release", is_flag=True,
               help="Accept only what was measured on the board.")  # fmt: skip
+@click.option("--report", "report_file", type=BUNDLE, metavar="FILE",
+              help="Also write the whole report: .json, .md or .html.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print the whole report as JSON.")
 @limit_flags
 def gate(bundle: Path, **flags: Any) -> None:  # noqa: ANN401  # click's values
@@ -43,8 +45,11 @@ def gate(bundle: Path, **flags: Any) -> None:  # noqa: ANN401  # click's values
         mode=flags["mode"] or (measured.board.mode if measured else None),
         measured=measured,
     )
+    report = gate_report(opened, profile, judgement, measured=measured)
+    if flags["report_file"] is not None:
+        write_report(flags["report_file"], report)
     if flags["as_json"]:
-        click.echo(to_json(gate_report(opened, profile, judgement)).decode().rstrip("\n"))
+        click.echo(to_json(report).decode().rstrip("\n"))
     else:
         click.echo(render_checks(judgement))
     sys.exit(judgement.verdict.exit_code)

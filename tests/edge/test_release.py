@@ -9,6 +9,7 @@ from devices.budget import Basis, Measurement
 from devices.measured import (
     BenchRecord,
     BoardState,
+    LayerPair,
     Percentiles,
     RecordError,
     record_from_bytes,
@@ -142,3 +143,30 @@ def with_accuracy(folder):
     shutil.rmtree(str(folder / "reports"), ignore_errors=True)
     write_accuracy(folder, (fact("accuracy_drop_pt", 0.2, "points", Basis.EMULATED),))
     seal(folder, manifest)
+
+
+PAIRS = (
+    LayerPair(kernels=("conv_1",), layers=("conv_1 + relu_1",), predicted_ms=0.5, measured_ms=0.6),
+    LayerPair(kernels=(), layers=("Reformatting <1>",), predicted_ms=None, measured_ms=0.125),
+    LayerPair(kernels=("a", "b"), layers=(), predicted_ms=0.25, measured_ms=None),
+)
+
+
+@pytest.mark.parametrize("ending", [".json", ".md", ".html"])
+def test_the_report_shows_each_layer_predicted_and_measured(gate, tiny_copy, tmp_path, ending):
+    pytest.importorskip("jinja2", reason="the HTML face of a report needs the workshop's jinja2")
+    file = tmp_path / f"report{ending}"
+    gate(tiny_copy, "--report", str(file), record=record_of(tiny_copy, layers=PAIRS))
+    text = file.read_text()
+    for words in ("conv_1 + relu_1", "Reformatting", "0.125"):
+        assert words in text
+    if ending == ".md":
+        assert "| conv_1 | conv_1 + relu_1 | 0.5000 | 0.6000 | x1.20 |" in text
+        assert "| none | Reformatting <1> | unknown | 0.1250 |  |" in text
+        assert "| a and 1 more | none | 0.2500 | unknown |  |" in text
+
+
+def test_a_report_of_another_ending_or_place_is_one_message(gate, tiny_copy, tmp_path):
+    for name in ("report.pdf", "no/such/folder.md"):
+        code, _, err = gate(tiny_copy, "--report", str(tmp_path / name))
+        assert (code, err.count("\n")) == (2, 1)
