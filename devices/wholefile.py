@@ -9,8 +9,10 @@ from pathlib import Path
 __all__ = ["partial_of", "remove", "write_whole"]
 
 
-def write_whole(path: Path, data: bytes) -> None:
-    """Write to a neighbour, flush it to the disk, then rename. Raises OSError, leaves no partial.
+def write_whole(path: Path, *parts: bytes) -> None:
+    """Write the parts to a neighbour, flush it to the disk, then rename it.
+
+    Raises OSError; leaves no partial.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -21,7 +23,8 @@ def write_whole(path: Path, data: bytes) -> None:
     partial = partial_of(path)
     try:
         with partial.open("wb") as file:
-            file.write(data)
+            for part in parts:
+                file.write(part)
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
