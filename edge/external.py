@@ -6,7 +6,9 @@ numbers are those of onnx.proto; a file that is no protobuf refers to nothing.
 
 from __future__ import annotations
 
-from typing import Dict, Iterator, List, Tuple, Union
+from typing import Dict, List, Tuple
+
+from edge.protobuf import DamageError, fields
 
 __all__ = ["external_data"]
 
@@ -20,11 +22,6 @@ _INSIDE: Dict[str, Dict[int, str]] = {  # message -> field number -> the message
     "function": {7: "node", 11: "attribute"},
 }
 _EXTERNAL_DATA, _DATA_LOCATION, _EXTERNAL = 13, 14, 1
-_Value = Union[int, memoryview]
-
-
-class _DamageError(ValueError):
-    """The bytes are no protobuf."""
 
 
 def external_data(model: bytes) -> Tuple[str, ...]:
@@ -37,55 +34,23 @@ def external_data(model: bytes) -> Tuple[str, ...]:
             if kind == "tensor":
                 found.update(dict.fromkeys(_locations(data)))
                 continue
-            for number, value in _fields(data):
+            for number, value in fields(data):
                 inner = _INSIDE[kind].get(number)
                 if inner is not None and isinstance(value, memoryview):
                     waiting.append((inner, value))
-    except _DamageError:
+    except DamageError:
         pass
     return tuple(sorted(found))
 
 
 def _locations(tensor: memoryview) -> Tuple[str, ...]:
-    fields = list(_fields(tensor))
-    if (_DATA_LOCATION, _EXTERNAL) not in [(n, v) for n, v in fields if isinstance(v, int)]:
+    found = list(fields(tensor))
+    if (_DATA_LOCATION, _EXTERNAL) not in [(n, v) for n, v in found if isinstance(v, int)]:
         return ()
     entries = [
-        {key: bytes(text).decode("utf-8", "replace") for key, text in _fields(value)
+        {key: bytes(text).decode("utf-8", "replace") for key, text in fields(value)
          if isinstance(text, memoryview)}
-        for number, value in fields
+        for number, value in found
         if number == _EXTERNAL_DATA and isinstance(value, memoryview)
     ]  # fmt: skip
     return tuple(entry.get(2, "") for entry in entries if entry.get(1) == "location") or ("",)
-
-
-def _fields(message: memoryview) -> Iterator[Tuple[int, _Value]]:
-    """Number and value of each field: an int, or the bytes of what has a length."""
-    position = 0
-    while position < len(message):
-        key, position = _varint(message, position)
-        wire = key & 7
-        if wire == 0:
-            value, position = _varint(message, position)
-            yield key >> 3, value
-        elif wire == 2:
-            size, position = _varint(message, position)
-            if position + size > len(message):
-                raise _DamageError
-            yield key >> 3, message[position : position + size]
-            position += size
-        elif wire in (1, 5):
-            position += 8 if wire == 1 else 4
-        else:
-            raise _DamageError
-
-
-def _varint(message: memoryview, position: int) -> Tuple[int, int]:
-    value = shift = 0
-    while position < len(message) and shift < 64:
-        byte = message[position]
-        value |= (byte & 0x7F) << shift
-        position, shift = position + 1, shift + 7
-        if byte < 0x80:
-            return value, position
-    raise _DamageError
