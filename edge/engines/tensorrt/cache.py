@@ -35,9 +35,7 @@ from edge.errors import EngineError
 __all__ = ["CacheError", "CachedEngine", "EngineCache", "EngineHeader", "Entry", "FreshEngine",
            "default_cache"]  # fmt: skip
 
-KEPT = (
-    8  # engines of one bundle's name: two versions of it, each for the GPU and two DLAs, and more
-)
+KEPT = 8  # engines of a bundle's name: two versions, each for the GPU and two DLAs, and more
 SPARE_BYTES = 1 << 20  # beside the engine: header, lock, timing cache
 
 
@@ -69,7 +67,7 @@ class EngineHeader(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 
 class CachedEngine(msgspec.Struct, frozen=True, kw_only=True):
-    """An engine whose every byte was compared; `why` says why it was built now, "" if it was not."""
+    """An engine whose every byte was compared; `why` it was built now, "" when it was not."""
 
     path: Path
     header: EngineHeader
@@ -206,7 +204,7 @@ class EngineCache:
             yield
 
     def probe(self, expected_bytes: int = 0) -> None:
-        """Raise CacheError unless an engine of that size can be written here, as far as one can say.
+        """Raise CacheError unless an engine of that size can be written here, as far as one sees.
 
         What writers that were killed left behind is removed first.
         """
@@ -241,7 +239,7 @@ class EngineCache:
         return swept
 
     def prune(self, keep: Optional[EngineKey] = None) -> Tuple[Path, ...]:
-        """Remove all but the latest used files of each name; never `keep`, never one being built."""
+        """Remove all but the latest used files of a name; never `keep`, never one being built."""
         removed: List[Path] = []
         for path in self._surplus():
             if keep is not None and path == self.path(keep):
@@ -258,16 +256,18 @@ class EngineCache:
                  for path in self.folder.glob(pattern)]  # fmt: skip
         counts: Counter[str] = Counter()
         for _, path in sorted(files, reverse=True):
-            name = path.stem.rpartition("-")[0]
-            counts[name] += 1
-            if counts[name] > self._kept:
+            counts[_name(path)] += 1
+            if counts[_name(path)] > self._kept:
                 yield path
 
     def entries(self, bundle: Optional[str] = None) -> Tuple[Entry, ...]:
         """Every engine of the folder, or those of a bundle's name; headers are read, plans not."""
-        pattern = "*.engine" if bundle is None else f"{bundle_part(bundle)}-*.engine"
         with contextlib.suppress(OSError):
-            return tuple(_entry(path) for path in sorted(self.folder.glob(pattern)))
+            paths = sorted(self.folder.glob("*.engine"))
+            return tuple(
+                _entry(path) for path in paths
+                if bundle is None or _name(path) == bundle_part(bundle)
+            )  # fmt: skip
         return ()
 
     def timing(self, built_on: BuiltOn) -> Optional[bytes]:
@@ -306,6 +306,11 @@ def default_cache(environ: Mapping[str, str]) -> Path:
     if environ.get("JETPRESS_CACHE"):
         return Path(environ["JETPRESS_CACHE"]).expanduser() / "engines"
     return Path(environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "jetpress" / "engines"
+
+
+def _name(path: Path) -> str:
+    """The part of a file's name that says whose it is."""
+    return path.stem.rpartition("-")[0]
 
 
 def _lock(path: Path) -> Path:

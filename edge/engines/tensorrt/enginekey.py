@@ -1,9 +1,9 @@
 """EngineKey: all that decides whether a built engine is the one that is wanted.
 
-A key has two parts beside its settings. The bundle's hash says what was built. `BuiltOn` says where:
-TensorRT refuses an engine of another version or compute capability, but an engine of another board,
-of another power mode or with another number of SMs on loads and is slow or wrong without a word,
-for its kernels were chosen by timing them there. So those are in the key as well.
+The bundle's hash and the settings say what was built and how; `BuiltOn` says where. TensorRT
+refuses an engine of another version or compute capability. But one of another board, of another
+power mode or with another number of SMs on it loads, and is slow or wrong without a word, for its
+kernels were chosen by timing them there. So those are in the key as well.
 """
 
 from __future__ import annotations

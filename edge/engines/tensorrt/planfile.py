@@ -1,6 +1,6 @@
 """Plan files: what TensorRT serialized, behind a header, every byte of it under a hash.
 
-    8 bytes   the magic "JETPLAN\\n"
+    8 bytes   the magic: JETPLAN and a newline
     4         the format, little endian
     4         the length of the header
    32         sha256 of the header
@@ -65,10 +65,11 @@ def open_plan(path: Path) -> Iterator[PlanFile]:
     """The plan file, its header checked. Raises DamageError, or OSError when it cannot be read."""
     # Nothing that waits for a writer or follows a link: only a plain file is an engine.
     descriptor = os.open(str(path), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(descriptor)
+        raise DamageError("no plain file")
     with open(descriptor, "rb") as file:  # noqa: PTH123  # a descriptor has no path
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise DamageError("no plain file")
         header, start = _header(file, status.st_size)
         yield PlanFile(file, header, status.st_size - start)
 
