@@ -11,8 +11,12 @@ cli = LazyGroup(
     {
         "run": Entry("edge.commands.run:run", "Run a bundle on every frame of a source."),
         "gate": Entry("edge.commands.gate:gate", "Compare a bundle with every limit of a board."),
+        "export": Entry("edge.commands.export:export", "Write a bundle for Triton or DeepStream."),
         "verify": Entry(
             "edge.commands.verify:verify", "Check every byte of a bundle; say what it is."
+        ),
+        "doctor": Entry(
+            "edge.commands.doctor:doctor", "Say what this computer lacks, and the cure."
         ),
     },
     name="edge",
