@@ -72,7 +72,7 @@ def profile_of(bundle: Bundle, name: Optional[str]) -> Profile:
 
 
 def model_file(bundle: Bundle, profile: Profile) -> str:
-    """The model an engine is built from; for TensorRT 11 the one with its precision in its types."""
+    """The model an engine is built from; TensorRT 11 takes the one with precision in its types."""
     if profile.jetpack.dialect == "tensors-strong" and bundle.manifest.precision == "fp16":
         bundle.path(STRONG_MODEL)
         return STRONG_MODEL
