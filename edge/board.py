@@ -6,6 +6,7 @@
     software       /etc/nv_tegra_release             "# R36 (release), REVISION: 4.0, ..."
     power modes    /etc/nvpmodel.conf                "< POWER_MODEL ID=0 NAME=15W >"
     the mode now   /var/lib/nvpmodel/status          "pmode:0000"
+    in a container /proc/sys/kernel/osrelease        "5.15.148-tegra"
 
 The module comes first from what the running kernel was told, because it describes this hardware; a
 disk may come from another module. `model` is free text that carriers' makers write and often get
@@ -52,7 +53,7 @@ class Board(msgspec.Struct, frozen=True, kw_only=True):
     power_mode: Optional[str] = None  # "15W", as nvpmodel names it
     profile: Optional[str] = None
     jetpack: Optional[str] = None  # "6.2", a name of devices.jetpack
-    soc: Optional[str] = None  # "tegra234"
+    soc: Optional[str] = None  # "tegra234"; "tegra" when only the kernel's name tells
     nvpmodel_table: Optional[str] = None  # "plain" or "super"
     power_modes: Tuple[str, ...] = ()  # all that nvpmodel has, by its numbers
     mode: Optional[str] = None
@@ -68,15 +69,15 @@ def identify(root: Path = Path("/")) -> Board:
     """The board under `root`; nothing is run, only files are read, and none of them must exist."""
     compatible = texts(below(root, f"{TREE}/compatible"))
     model, release = text(below(root, f"{TREE}/model")), _release(root)
-    soc = next((name.partition(",")[2] for name in compatible if name.startswith("nvidia,tegra")),
-               None)  # fmt: skip
+    soc = _soc(root, compatible)
     part, doubt = _part_number(root, compatible)
     modes = _power_modes(root)
     table = _table(root, compatible, modes)
-    profile, reason = _profile(part, table or "", bool(soc or release))
+    jetson = soc is not None or release is not None
+    profile, reason = _profile(part, table or "", jetson)
     now = _mode_now(root, modes)
     return Board(
-        model=model if isinstance(model, str) and (soc or release) else None,
+        model=model if isinstance(model, str) and jetson else None,
         part_number=part,
         l4t=release,
         power_mode=now,
@@ -118,6 +119,15 @@ def _release(root: Path) -> Optional[str]:
     said = text(below(root, "/etc/nv_tegra_release"))
     found = None if isinstance(said, Missing) else _RELEASE.search(said)
     return None if found is None else f"{found.group(1)}.{found.group(2)}"
+
+
+def _soc(root: Path, compatible: Tuple[str, ...]) -> Optional[str]:
+    """The chip. A container hides the device tree, yet its kernel is still called -tegra."""
+    for name in compatible:
+        if name.startswith("nvidia,tegra"):
+            return name.partition(",")[2]
+    kernel = text(below(root, "/proc/sys/kernel/osrelease"))
+    return "tegra" if isinstance(kernel, str) and "tegra" in kernel else None
 
 
 def _part_number(root: Path, compatible: Tuple[str, ...]) -> Tuple[Optional[str], str]:

@@ -107,6 +107,13 @@ def test_a_jetson_nobody_knows_says_so(tmp_path):
     assert board.reason == "part number 'p3701-0008': no board with that number"
 
 
+def test_a_container_that_hides_everything_is_still_a_jetson_by_its_kernel(tmp_path):
+    write(tmp_path, {"/proc/sys/kernel/osrelease": "5.15.148-tegra"})
+    board = identify(tmp_path)
+    assert (board.is_jetson, board.soc, board.profile) == (True, "tegra", None)
+    assert "/etc/nv_boot_control.conf could be read" in board.reason
+
+
 @pytest.mark.parametrize("files", [{}, {"/proc/device-tree/model": "Raspberry Pi 4\0"}])
 def test_a_computer_that_is_no_jetson_has_nothing_but_a_reason(tmp_path, files):
     write(tmp_path, files)

@@ -1,0 +1,169 @@
+"""Checks of the system around: container, cameras, memory, swap, the engine folder, time."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import re
+import shutil
+from pathlib import Path
+from typing import List, Tuple
+
+from edge.doctor import BOARD, Line, Place, missing, none, ok, warn
+from edge.engines.tensorrt.cache import EngineCache
+from edge.sysfs import Missing, below, names, text
+from edge.telemetry import Telemetry
+
+__all__ = ["cameras", "container", "engine_cache", "memory", "swap", "systemd", "time"]
+
+MEMORY_LEAST_MB = 600.0  # TensorRT and CUDA take about this before a model is loaded
+MEMORY_SMALL_MB = 5000.0  # boards that kill builds: Nano, TX2 4 GB, Orin Nano 4 GB
+SWAP_SMALL_MB = 3500.0
+DISK_LEAST_MB, DISK_SMALL_MB = 100.0, 1000.0
+YEAR_LEAST = 2024
+_CGROUP = re.compile(r"kubepods|docker|containerd|lxc")
+VIDEO_GROUP = "sudo usermod -aG video $USER, then log in again"
+SWAP_RECIPE = (
+    "sudo fallocate -l 4G /swapfile && sudo chmod 600 /swapfile && sudo mkswap /swapfile && "
+    "sudo swapon /swapfile"
+)
+
+
+def container(place: Place) -> Line:
+    """Whether this is a container, by the marks that Docker, Podman and Kubernetes leave."""
+    kind = _container(place.root)
+    if not kind:
+        return none("no")
+    if place.role != BOARD:
+        return none(f"yes, {kind}")
+    return ok(f"yes, {kind}: it sees of the board what it was started with")
+
+
+def cameras(place: Place) -> Line:
+    """Capture devices, whether this user may read them, and CSI sensors with their daemon."""
+    found, closed = [], []
+    for name in names(below(place.root, "/dev")):
+        if re.fullmatch(r"video\d+", name) and _captures(place.root, name):
+            device = below(place.root, f"/dev/{name}")
+            found.append(f"/dev/{name}{_camera_name(place.root, name)}")
+            if not os.access(str(device), os.R_OK | os.W_OK):
+                closed.append(f"/dev/{name}")
+    if closed:
+        return missing(f"{', '.join(closed)}: this user may not read it", VIDEO_GROUP)
+    if found:
+        csi = any("vi-output" in camera for camera in found)
+        if csi and not below(place.root, "/tmp/argus_socket").exists():
+            return warn(f"{', '.join(found)}; the CSI daemon is not up",
+                        "sudo systemctl restart nvargus-daemon")  # fmt: skip
+        return ok(", ".join(found))
+    if place.role != BOARD:
+        return none("none here; files, folders and synthetic:// need none")
+    cure = "plug one in, or use a file or synthetic:// as the source"
+    if _container(place.root):
+        cure = "start the container with --device /dev/video0, or use a file as the source"
+    return warn("none", cure)
+
+
+def memory(place: Place) -> Line:
+    """Memory that a process could still have."""
+    reading = Telemetry(place.root).read()
+    if reading.memory_available_mb is None or reading.memory_mb is None:
+        return warn(f"/proc/meminfo: {reading.missing['memory']}", "free -m")
+    said = f"{reading.memory_available_mb:.0f} MB free of {reading.memory_mb:.0f} MB"
+    if reading.memory_available_mb < MEMORY_LEAST_MB:
+        cure = "close programs"
+        if place.role == BOARD:
+            cure += ", or stop the desktop: sudo systemctl isolate multi-user.target"
+        return warn(said, cure)
+    return ok(said)
+
+
+def swap(place: Place) -> Line:
+    """Swap on a disk; zram is compressed memory and does not help a build that needs more."""
+    reading = Telemetry(place.root).read()
+    disk_mb, zram_mb = _swaps_mb(place.root)
+    said = f"{disk_mb:.0f} MB on a disk"
+    if zram_mb:
+        said += f", {zram_mb:.0f} MB zram, which is compressed memory"
+    if (reading.memory_mb or MEMORY_SMALL_MB) < MEMORY_SMALL_MB and disk_mb < SWAP_SMALL_MB:
+        return warn(
+            f"{said}; with {reading.memory_mb:.0f} MB of memory, builds may be killed", SWAP_RECIPE
+        )
+    return ok(said)
+
+
+def engine_cache(place: Place) -> Line:
+    """The folder of built engines: writable, with room, and what it holds. Nothing is created."""
+    folder = place.cache
+    parent = next((path for path in (folder, *folder.parents) if path.exists()), Path("/"))
+    if not parent.is_dir() or not os.access(str(parent), os.W_OK | os.X_OK):
+        return missing(
+            f"{folder}: cannot be written to",
+            f"sudo chown $USER {parent}, or name another folder: export JETPRESS_CACHE=DIR",
+        )
+    free_mb = shutil.disk_usage(str(parent)).free / 1e6
+    entries = EngineCache(folder).entries()
+    said = f"{folder}: {len(entries)} engines, {free_mb:.0f} MB free"
+    damaged = [entry.path.name for entry in entries if entry.fault]
+    if free_mb < DISK_LEAST_MB:
+        return missing(said, "make room, or name another folder: export JETPRESS_CACHE=DIR")
+    if damaged:
+        return warn(f"{said}; damaged: {', '.join(damaged)}",
+                    "nothing to do: they are built again when needed")  # fmt: skip
+    if free_mb < DISK_SMALL_MB:
+        return warn(said, "make room, or name another folder: export JETPRESS_CACHE=DIR")
+    return ok(said)
+
+
+def time(place: Place) -> Line:
+    """A board without a battery starts in 1970, and then no certificate is valid."""
+    when = datetime.datetime.fromtimestamp(place.now_s, datetime.timezone.utc)
+    said = f"{when:%Y-%m-%d %H:%M} UTC"
+    if when.year < YEAR_LEAST:
+        return warn(f"{said}: the clock is not set", "sudo timedatectl set-ntp true")
+    if below(place.root, "/run/systemd/timesync/synchronized").exists():
+        return ok(f"{said}, synchronised")
+    return ok(f"{said}; whether it is synchronised is not known")
+
+
+def systemd(place: Place) -> Line:
+    """What restarts the daemon."""
+    if below(place.root, "/run/systemd/system").exists():
+        return ok("runs; `edge/` has a unit for it")
+    if _container(place.root):
+        return none("not in a container: its runtime restarts it (--restart unless-stopped)")
+    return warn("does not run", "start the daemon by whatever starts services here")
+
+
+def _container(root: Path) -> str:
+    if below(root, "/.dockerenv").exists():
+        return "Docker"
+    if below(root, "/run/.containerenv").exists():
+        return "Podman"
+    said = text(below(root, "/proc/1/cgroup"))
+    found = (
+        None if isinstance(said, Missing) else re.search(r"kubepods|docker|containerd|lxc", said)
+    )
+    return "" if found is None else found.group(0)
+
+
+def _captures(root: Path, name: str) -> bool:
+    """Whether the node gives pictures; a USB camera has a second one for its metadata."""
+    index = text(below(root, f"/sys/class/video4linux/{name}/index"))
+    return isinstance(index, Missing) or index == "0"
+
+
+def _camera_name(root: Path, name: str) -> str:
+    said = text(below(root, f"/sys/class/video4linux/{name}/name"))
+    return "" if isinstance(said, Missing) or not said else f" ({said})"
+
+
+def _swaps_mb(root: Path) -> Tuple[float, float]:
+    """MB of swap on disks, and of zram."""
+    said = text(below(root, "/proc/swaps"))
+    sizes: Tuple[List[float], List[float]] = ([], [])
+    for line in [] if isinstance(said, Missing) else said.splitlines()[1:]:
+        words = line.split()
+        if len(words) >= 3 and words[2].isdigit():
+            sizes["zram" in words[0]].append(int(words[2][:15]) * 1024 / 1e6)
+    return sum(sizes[0]), sum(sizes[1])
