@@ -174,7 +174,7 @@ def test_a_host_asked_as_a_board_hears_in_one_line_that_it_is_none(tmp_path):
 
 
 def test_a_wheel_of_pip_that_hides_jetpacks_opencv_is_said_with_the_cure(orin):
-    wheel = cv2(gstreamer="NO", file="/home/user/venv/lib/python3.10/site-packages/cv2/cv2.so")
+    wheel = cv2(gstreamer="NO", file="/opt/venv/lib/python3.10/site-packages/cv2/cv2.so")
     line = lines(place(orin, load=installed(cv2=wheel)), "OpenCV")["OpenCV"]
     assert line.state == "warn"
     assert "a wheel of pip hides JetPack's OpenCV" in line.found
