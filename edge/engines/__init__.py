@@ -17,7 +17,8 @@ from edge.clock import Clock
 from edge.errors import EngineError
 from edge.gate import judge_bundle
 
-__all__ = ["ENGINES", "THREADS_MAX", "BoardOptions", "Engine", "EngineOptions", "open_engine"]
+__all__ = ["ENGINES", "THREADS_MAX", "BoardOptions", "Engine", "EngineOptions", "open_engine",
+           "require_legal"]  # fmt: skip
 
 ENGINES = {
     "emulated": "edge.engines.emulated:EmulatedEngine",  # onnxruntime outputs, roofline clock
@@ -43,6 +44,7 @@ class BoardOptions:
     cuda: Optional[str] = None  # a name in edge.engines.cuda.BACKENDS; None: the first that loads
     module: str = "tensorrt"  # the Python module that is TensorRT
     batch_max: int = 1
+    workspace_mb: Optional[float] = None  # scratch for one tactic; None: by the board's memory
     lanes: int = 1
     dla_core: Optional[int] = None
     version_compatible: bool = False
@@ -87,13 +89,14 @@ def open_engine(name: str, bundle: Bundle, options: EngineOptions) -> Engine:
     if name not in ENGINES:
         raise EngineError(f"engine {name!r}", found="no such engine", expected="a known one",
                           cure=nearest(name, tuple(ENGINES)))  # fmt: skip
-    _require_legal(bundle, options)
+    require_legal(bundle, options)
     module, _, attribute = ENGINES[name].partition(":")
     engine: Engine = getattr(importlib.import_module(module), attribute)(bundle, options)
     return engine
 
 
-def _require_legal(bundle: Bundle, options: EngineOptions) -> None:
+def require_legal(bundle: Bundle, options: EngineOptions) -> None:
+    """Raise EngineError for a bundle that the board cannot honour, as the gate would refuse it."""
     board = options.profile
     for refusal in judge_bundle(bundle, board, budget=Budget(), mode=options.mode).refusals:
         raise EngineError(
