@@ -18,7 +18,7 @@ from devices.budget import Basis, Measurement
 from devices.profile import Profile
 from devices.roofline import ELEMENT_BYTES, Costs
 
-__all__ = ["predict_engine_mb", "predict_memory_mb"]
+__all__ = ["predict_engine_mb", "predict_memory_mb", "process_floor_mb"]
 
 _PLAN_MB = (2.0, 3.0, 4.0)  # plan overhead over the weights: low, middle, high
 _STORED = (0.94, 1.0, 1.0)  # YOLO26x was published at 0.96 of its weights in FP32, plan included
@@ -32,6 +32,11 @@ _WORKSPACE_MB = (0.0, 8.0, 32.0)  # scratch that the chosen tactics ask for
 _FRAMES_HELD = 4  # captured, converted, prepared, shown
 _ARENA_BAND = (0.8, 1.0, 1.6)  # fragmentation, and tensors TensorRT keeps apart
 _ALIGNMENT_BYTES = 512
+
+
+def process_floor_mb(profile: Profile) -> Tuple[float, float, float]:
+    """What a process with CUDA and TensorRT takes before any model, MB: low, middle, high."""
+    return _PROCESS_MB[profile.jetpack.name.split(".")[0]]
 
 
 def predict_engine_mb(costs: Costs, profile: Profile, *, precision: str) -> Measurement:
@@ -62,7 +67,7 @@ def predict_memory_mb(
         precision: "fp32", "fp16" or "int8".
         frame_hw: height and width of a camera frame, pixels.
     """
-    process = _PROCESS_MB[profile.jetpack.name.split(".")[0]]
+    process = process_floor_mb(profile)
     weights_mb = _weight_bytes(costs, precision) / 1e6
     bindings_mb = (
         4 * (costs.input_elems + costs.output_elems) / 1e6

@@ -6,6 +6,8 @@ from typing import Optional, Tuple
 
 import msgspec
 
+from edge.manifest import PRECISIONS
+
 __all__ = ["BuildSettings"]
 
 
@@ -24,6 +26,8 @@ class BuildSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     version_compatible: bool = False
 
     def __post_init__(self) -> None:
+        if self.precision not in PRECISIONS:
+            raise ValueError(f"precision {self.precision!r} is not one of {', '.join(PRECISIONS)}")
         if not 1 <= self.batch[0] <= self.batch[1] <= self.batch[2]:
             raise ValueError(f"batch {self.batch} must be 1 or more and rise: least, usual, most")
         if self.workspace_mb <= 0:

@@ -1,0 +1,91 @@
+"""Optimisation profiles: which batch sizes an engine takes, for a model whose batch is open."""
+
+from __future__ import annotations
+
+from typing import List, Tuple
+
+from edge.engines.tensorrt.errors import BuildError
+from edge.engines.tensorrt.log import Heard
+from edge.engines.tensorrt.names import (
+    Builder,
+    IBuilderConfig,
+    INetworkDefinition,
+    IOptimizationProfile,
+    ITensor,
+)
+from edge.errors import EngineError
+
+__all__ = ["add_batches", "open_inputs"]
+
+VERSIONS = ("8.0.1", "11.4.0")
+_Shape = Tuple[int, ...]
+
+
+def open_inputs(
+    network: INetworkDefinition, batch: Tuple[int, int, int]
+) -> Tuple[Tuple[str, _Shape], ...]:
+    """Name and shape of each input whose batch is open (-1).
+
+    Raises EngineError for another size that is open, for a batch asked of a model whose own is
+    fixed, and for an input that is a shape.
+    """
+    found: List[Tuple[str, _Shape]] = []
+    for index in range(network.num_inputs):
+        tensor: ITensor = network.get_input(index)
+        name, shape = str(tensor.name), tuple(int(size) for size in tensor.shape)
+        if tensor.is_shape_tensor:
+            raise _error(name, "a shape as input", "tensors of pixels or features",
+                         "export the model with fixed sizes")  # fmt: skip
+        if -1 in shape[1:]:
+            raise _error(name, f"shape {_shown(shape)}", "fixed sizes; only the batch may be open",
+                         "export the model with a fixed height and width")  # fmt: skip
+        if shape[:1] == (-1,):
+            found.append((name, shape))
+    if not found and batch != (1, 1, 1):
+        raise EngineError(
+            "the model",
+            found="a batch that is fixed in the file",
+            expected=f"an open one, for a batch of {batch[0]} to {batch[2]}",
+            cure="export the model with an open batch, or build it without a batch",
+        )
+    return tuple(found)
+
+
+def add_batches(
+    builder: Builder,
+    config: IBuilderConfig,
+    heard: Heard,
+    inputs: Tuple[Tuple[str, _Shape], ...],
+    batch: Tuple[int, int, int],
+) -> IOptimizationProfile:
+    """One profile for all inputs; their batches rise together. It must outlive the build.
+
+    Raises BuildError where TensorRT does not take it.
+    """
+    profile: IOptimizationProfile = builder.create_optimization_profile()
+    for name, shape in inputs:
+        least, usual, most = ((frames, *shape[1:]) for frames in batch)
+        try:
+            profile.set_shape(name, least, usual, most)
+        except (ValueError, RuntimeError) as error:
+            raise _not_taken(batch, str(error)) from error
+    if config.add_optimization_profile(profile) < 0:
+        raise _not_taken(batch, heard.reason)
+    return profile
+
+
+def _not_taken(batch: Tuple[int, int, int], why: str) -> BuildError:
+    return BuildError(
+        f"a batch of {batch[0]} to {batch[2]}, {batch[1]} as a rule",
+        found=why,
+        expected="least, usual and most, rising, of which the model takes each",
+        cure="ask for another batch",
+    )
+
+
+def _error(name: str, found: str, expected: str, cure: str) -> EngineError:
+    return EngineError(f"input {name!r}", found=found, expected=expected, cure=cure)
+
+
+def _shown(shape: _Shape) -> str:
+    return "x".join("?" if size < 0 else str(size) for size in shape)
