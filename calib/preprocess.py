@@ -1,13 +1,13 @@
 """Preprocess: the one implementation that turns camera pixels into the numbers a network reads.
 
     frame (h, w, 3) uint8, BGR
-      -> resized to (rh, rw), bilinear with half-pixel centres: source = (i + 0.5) * h / rh - 0.5
+      -> resized to (rh, rw), bilinear with half-pixel centres, in the integers of calib/resize.py
       -> placed at (top, left) in (H, W); what the frame does not cover is `pad_value`
       -> channels in the order of `colour`
       -> (value - mean[c]) / std[c], computed in double precision once per grey level, then float32
 
-A pixel has 256 values, so the last step is a table; OpenCV and NumPy look up the same one and agree
-bit for bit there. Their resizes agree to one grey level.
+A pixel has 256 values, so the last step is a table. Everything before it is integers: OpenCV, NumPy
+and the kernel that prepares frames on a GPU (edge/engines/pixels.cu) give the same bits.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calib.errors import PixelError
+from calib.resize import resize_linear
 
-__all__ = ["Placement", "Preprocess", "resize_linear"]
+__all__ = ["Placement", "Preprocess", "check_frame", "grey_tables"]
 
 Resize = Callable[[NDArray[np.uint8], int, int], NDArray[np.uint8]]
 LookUp = Callable[[NDArray[np.uint8], int, NDArray[np.float32], NDArray[np.float32]], None]
@@ -87,12 +88,12 @@ class Preprocess(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
         Raises PixelError when the frame has another shape or type, or no pixel.
         """
-        _check_frame(frame)
+        check_frame(frame)
         resize, look_up = _backend()
         tensor = np.empty(self.shape, np.float32) if out is None else out
         place = self.placement((frame.shape[0], frame.shape[1]))
         pixels = resize(frame, place.height, place.width)
-        tables = _tables(self.mean, self.std)
+        tables = grey_tables(self.mean, self.std)
         whole = (place.height, place.width) == (self.height, self.width)
         for channel in range(3):
             plane, table = tensor[0, channel], tables[channel]
@@ -127,23 +128,8 @@ class Preprocess(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         return offset, np.array([across, down, across, down], np.float64)
 
 
-def resize_linear(frame: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
-    """Bilinear resize of a (H, W, 3) uint8 frame in NumPy; cv2.INTER_LINEAR to one grey level."""
-    top, bottom, down = _taps(frame.shape[0], height)
-    left, right, across = _taps(frame.shape[1], width)
-    rows = frame[top] * (1 - down)[:, None, None] + frame[bottom] * down[:, None, None]
-    mixed = rows[:, left] * (1 - across)[None, :, None] + rows[:, right] * across[None, :, None]
-    return np.rint(mixed).astype(np.uint8)
-
-
-def _taps(size: int, wanted: int) -> Tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float32]]:
-    position = (np.arange(wanted) + 0.5) * (size / wanted) - 0.5
-    position = np.clip(position, 0, size - 1)
-    low = np.floor(position).astype(np.intp)
-    return low, np.minimum(low + 1, size - 1), (position - low).astype(np.float32)
-
-
-def _check_frame(frame: NDArray[np.uint8]) -> None:
+def check_frame(frame: NDArray[np.uint8]) -> None:
+    """Raise PixelError unless it is a (H, W, 3) uint8 frame with a pixel in it."""
     if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3 or frame.size == 0:
         raise PixelError(
             "frame",
@@ -154,7 +140,7 @@ def _check_frame(frame: NDArray[np.uint8]) -> None:
 
 
 @functools.lru_cache(maxsize=16)
-def _tables(
+def grey_tables(
     mean: Tuple[float, float, float], std: Tuple[float, float, float]
 ) -> NDArray[np.float32]:
     """What each grey level becomes, (3, 256) float32, channels in the network's order."""
