@@ -15,8 +15,9 @@ import pytest
 from click.testing import CliRunner
 
 from compress.host_check import check_on_host
-from compress.rtx import RtxFault, RtxResult
+from compress.rtx import RtxResult
 from edge.bundle import open_bundle
+from edge.engines.tensorrt.errors import Fault
 
 pytest.importorskip("torch", reason="needs the extra 'compress'")
 pytest.importorskip("nncf", reason="needs the extra 'compress'")
@@ -273,7 +274,7 @@ def test_what_nvidia_refuses_here_is_no_pass_and_is_sealed_into_the_bundle(
     def refusing(path):
         return RtxResult(
             parsed=False, built=False, errors=(), warnings=(), seconds=0.1, plan_bytes=None,
-            faults=(RtxFault(node="n7", operator="Relu", text="no"),), version="1",
+            faults=(Fault(node="n7", operator="Relu", text="no", cure=""),), version="1",
         )  # fmt: skip
 
     patched = partial(check_on_host, build=refusing)

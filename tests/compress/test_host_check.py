@@ -6,10 +6,11 @@ import onnx
 import pytest
 
 from compress.host_check import HostCheckError, check_on_host, with_doubts
-from compress.rtx import RtxFault, RtxResult
+from compress.rtx import RtxResult
 from devices.budget import Outcome, Verdict
 from devices.errors import MissingExtraError
 from devices.profile import load_profile
+from edge.engines.tensorrt.errors import Fault
 from edge.gate import Judgement, render_checks
 from tests.compress.qdq_graphs import Builder
 from tests.compress.small_nets import residual_net
@@ -55,7 +56,7 @@ def test_without_nvidias_parser_the_command_that_installs_it_is_named(clean):
 
 
 def test_a_file_nvidia_refuses_is_a_refusal_with_the_node_and_its_words(clean):
-    fault = RtxFault(node="nms", operator="EfficientNMS_TRT", text="no such plugin")
+    fault = Fault(node="nms", operator="EfficientNMS_TRT", text="no such plugin", cure="")
     checked = check_on_host(clean, ORIN, answer(built=False, faults=(fault, fault)))
     (doubt,) = checked.doubts
     assert (doubt.count, doubt.reason) == (2, "EfficientNMS_TRT nms: no such plugin")
