@@ -94,10 +94,12 @@ def virtual(frames: Iterator[Frame], clock: Clock, tally: Tally) -> Arrivals:
 
 def every_frame(frames: Iterator[Frame], clock: Clock, tally: Tally) -> Arrivals:
     """No frame is dropped; one that arrives while the engine is busy waits, however long."""
+    start_s = clock.now_s()  # a real clock has run on while the engine was opened
     for frame in frames:
         tally.frames_in += 1
-        clock.sleep_until(frame.captured_s)
-        yield Arrival(frame, frame.captured_s)
+        due_s = start_s + frame.captured_s
+        clock.sleep_until(due_s)
+        yield Arrival(frame, due_s)
 
 
 def realtime(

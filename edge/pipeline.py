@@ -214,12 +214,13 @@ class Loop:
         The loop runs at the source's rate or at 1 / latency, whichever is lower.
         """
         engine, low, high = self._parts.engine, fps, fps
+        covers = "all of the loop" if self._parts.clock.real else "engine time only"
         if engine.basis is Basis.EMULATED and engine.latency is not None:
             low = min(fps, 1e3 / engine.latency.high)
             high = max(fps, min(self._parts.source.fps, 1e3 / engine.latency.low))
         return Measurement(
             name="loop_fps", value=fps, low=low, high=high, unit="frames/s", basis=engine.basis,
-            source=f"loop, {self._parts.pacing}, engine time only",
+            source=f"loop, {self._parts.pacing}, {covers}",
         )  # fmt: skip
 
     def _reader_note(self) -> Tuple[str, ...]:

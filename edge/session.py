@@ -12,7 +12,7 @@ import msgspec
 from devices.profile import Profile, load_profile
 from edge.bundle import Bundle
 from edge.clock import Clock, RealClock, VirtualClock, time_basis
-from edge.engines import Engine, EngineOptions, open_engine
+from edge.engines import REAL_TIME, BoardOptions, Engine, EngineOptions, open_engine
 from edge.errors import EngineError, SourceError
 from edge.gate import home_note
 from edge.pipeline import Loop, LoopReport, Parts
@@ -20,12 +20,16 @@ from edge.sinks import Scene, Sink, open_sinks
 from edge.sources import Source, open_source
 from edge.summary import banner
 
-__all__ = ["Session", "SessionOptions"]
+__all__ = ["Session", "SessionOptions", "board_of"]
 
 
 @dataclasses.dataclass(frozen=True)
 class SessionOptions:
-    """What to run and how; `pacing` None is `realtime` for a camera and `virtual` for a file."""
+    """What to run and how.
+
+    `pacing` None is `realtime` for a camera; for a file it is `virtual`, or `every-frame` where the
+    engine takes real time. `board` is for engines that are built.
+    """
 
     source: str
     profile: Optional[str] = None
@@ -35,6 +39,7 @@ class SessionOptions:
     frames: Optional[int] = None
     pacing: Optional[str] = None
     threads: int = 0
+    board: BoardOptions = dataclasses.field(default_factory=BoardOptions)
 
 
 class Session:
@@ -43,7 +48,7 @@ class Session:
     def __init__(self, bundle: Bundle, options: SessionOptions) -> None:
         self._bundle = bundle
         self._options = options
-        self._profile = _profile(bundle, options.profile)
+        self._profile = board_of(bundle, options.profile)
         self._stack = contextlib.ExitStack()
         self.banner = ""
 
@@ -51,16 +56,19 @@ class Session:
         with contextlib.ExitStack() as stack:
             source = open_source(self._options.source)
             stack.callback(source.close)
-            pacing = _pacing(source, self._options.pacing)
-            clock: Clock = RealClock() if pacing == "realtime" else VirtualClock()
+            pacing = _pacing(source, self._options)
+            is_real = pacing == "realtime" or self._options.engine in REAL_TIME
+            clock: Clock = RealClock() if is_real else VirtualClock()
             settings = EngineOptions(
                 profile=self._profile,
                 clock=clock,
                 mode=self._options.mode,
                 threads=self._options.threads,
+                board=self._options.board,
             )
             engine = open_engine(self._options.engine, self._bundle, settings)
             stack.callback(engine.close)
+            self._mode = engine.mode
             sinks = self._sinks(source, engine, clock)
             for sink in sinks:
                 stack.callback(sink.close)
@@ -101,7 +109,7 @@ class Session:
         record = {
             "bundle": {"name": manifest.name, "sha256": self._bundle.sha256},
             "profile": self._profile.name,
-            "mode": self._profile.mode(self._options.mode).name,
+            "mode": self._mode,
             "precision": manifest.precision,
             "run": self.report(),
         }
@@ -124,21 +132,30 @@ class Session:
         return open_sinks(self._options.sinks, scene, bundle=self._bundle.root, reads=reads)
 
 
-def _profile(bundle: Bundle, name: Optional[str]) -> Profile:
+def board_of(bundle: Bundle, name: Optional[str]) -> Profile:
+    """The board of that name, else the one the bundle was made for."""
     wanted = name or bundle.manifest.profile
     if wanted is None:
         raise EngineError(
             bundle.manifest.name,
             found="no board in the bundle and none given",
-            expected="a board whose time to keep",
+            expected="a board to take it for",
             cure="name one with --profile; `devices list` shows all",
         )
     return load_profile(wanted)
 
 
-def _pacing(source: Source, wanted: Optional[str]) -> str:
+def _pacing(source: Source, options: SessionOptions) -> str:
+    wanted, takes_time = options.pacing, options.engine in REAL_TIME
+    if wanted == "virtual" and takes_time:
+        raise EngineError(
+            f"engine {options.engine}",
+            found="a virtual clock",
+            expected="the real one: this engine takes the time it takes",
+            cure="leave --virtual out, or run with --engine emulated",
+        )
     if not source.live:
-        return wanted or "virtual"
+        return wanted or ("every-frame" if takes_time else "virtual")
     if wanted not in (None, "realtime"):
         raise SourceError(
             source.name,

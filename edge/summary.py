@@ -35,7 +35,8 @@ def summary(report: LoopReport, head: str) -> str:
 
 
 def _frames_line(report: LoopReport) -> str:
-    busy = "the engine" if report.host_age is None else "this computer"
+    busy = "this computer" if report.host_age is not None else "the engine"
+    busy = "the board" if _measured(report) else busy
     left = f", {report.unfinished} unfinished when it stopped" if report.unfinished else ""
     return (
         f"frames     {report.frames_in} in, {report.processed} processed, "
@@ -53,7 +54,8 @@ def _pace_lines(report: LoopReport) -> List[str]:
     lines = []
     source = f"the source gives {report.source_fps:.4g}"
     if report.rate is not None:
-        lines.append(f"rate       {report.rate.text()}, engine time only; {source}")
+        covers = "all of the loop" if _measured(report) else "engine time only"
+        lines.append(f"rate       {report.rate.text()}, {covers}; {source}")
     if report.host_rate_fps is not None:
         lines.append(f"rate       {report.host_rate_fps:.4g} frames/s {HOST}; {source}")
     worth = report.basis.value
@@ -68,9 +70,15 @@ def _pace_lines(report: LoopReport) -> List[str]:
     return lines
 
 
+def _measured(report: LoopReport) -> bool:
+    """Whether it ran on the board itself, whose real time everything then took."""
+    return report.basis is Basis.MEASURED
+
+
 def _host_lines(report: LoopReport) -> List[str]:
     stages = ", ".join(f"{name} {times.mean_ms:.3g}" for name, times in report.host.items())
-    lines = [f"host       {stages} ms a frame {HOST}"]
+    where = "on the board" if _measured(report) else HOST
+    lines = [f"host       {stages} ms a frame {where}"]
     if report.host_slower:
         lines.append(
             f"host       slower than the board for {report.host_slower} of {report.processed} "

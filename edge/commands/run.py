@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Any, Dict, Optional
@@ -11,7 +12,9 @@ import click
 from devices.command import EXIT_STOPPED
 from devices.errors import JetpressError
 from edge.bundle import open_bundle
-from edge.engines import ENGINES, THREADS_MAX
+from edge.engines import ENGINES, THREADS_MAX, BoardOptions
+from edge.engines.cuda import BACKENDS
+from edge.engines.tensorrt.cache import default_cache
 from edge.flags import BUNDLE
 from edge.pacing import PACINGS
 from edge.session import Session, SessionOptions
@@ -34,19 +37,27 @@ __all__ = ["run"]
               help="Where results go, again and again: " + ", ".join(SINKS) + ".")  # fmt: skip
 @click.option("--frames", type=click.IntRange(min=1), metavar="N", help="Stop after N frames in.")
 @click.option("--virtual", is_flag=True,
-              help="A virtual clock, drops as on the board. Default for files.")  # fmt: skip
+              help="A virtual clock, drops as on the board. Default: emulated files.")  # fmt: skip
 @click.option("--realtime", is_flag=True,
               help="The source's rate on the real clock. Default for cameras.")  # fmt: skip
 @click.option("--every-frame", is_flag=True,
-              help="Drop nothing, however late: for annotated videos.")  # fmt: skip
+              help="Drop nothing, however late. Default: files with tensorrt.")  # fmt: skip
 @click.option("--threads", default=0, type=click.IntRange(0, THREADS_MAX), metavar="N",
               help=f"Of the engine on this computer, {THREADS_MAX} at most. "
                    "Default: its own choice.")  # fmt: skip
+@click.option("--engine-cache", "cache", type=BUNDLE, metavar="DIR",
+              help="Where built engines are kept. Default: the user's cache.")  # fmt: skip
+@click.option("--cuda", metavar="NAME",
+              help="How CUDA is called: " + ", ".join(BACKENDS) + ". "
+                   "Default: the first installed.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print the run as JSON.")
 def run(bundle: Path, **flags: Any) -> None:  # noqa: ANN401  # click's values
     """Run BUNDLE on every frame of a source, at the pace the board would have."""
     as_json = flags.pop("as_json")
-    options = SessionOptions(pacing=_pacing(flags), **flags)
+    board = BoardOptions(
+        cache=flags.pop("cache") or default_cache(os.environ), cuda=flags.pop("cuda"), tell=_tell
+    )
+    options = SessionOptions(pacing=_pacing(flags), board=board, **flags)
     stopped, failure = False, None
     with Session(open_bundle(bundle), options) as session:
         try:
@@ -63,6 +74,10 @@ def run(bundle: Path, **flags: Any) -> None:  # noqa: ANN401  # click's values
     if stopped:
         click.echo("edge: stopped; what was written is whole", err=True)
         sys.exit(EXIT_STOPPED)
+
+
+def _tell(line: str) -> None:
+    click.echo(f"edge: {line}", err=True)
 
 
 def _pacing(flags: Dict[str, Any]) -> Optional[str]:

@@ -17,12 +17,14 @@ from edge.clock import Clock
 from edge.errors import EngineError
 from edge.gate import judge_bundle
 
-__all__ = ["ENGINES", "THREADS_MAX", "BoardOptions", "Engine", "EngineOptions", "open_engine",
-           "require_legal"]  # fmt: skip
+__all__ = ["ENGINES", "REAL_TIME", "THREADS_MAX", "BoardOptions", "Engine", "EngineOptions",
+           "open_engine", "require_legal"]  # fmt: skip
 
 ENGINES = {
     "emulated": "edge.engines.emulated:EmulatedEngine",  # onnxruntime outputs, roofline clock
+    "tensorrt": "edge.engines.tensorrt.engine:TensorRTEngine",  # on a Jetson, measured there
 }
+REAL_TIME = frozenset(("tensorrt",))  # they take the time they take: no virtual clock
 THREADS_MAX = 64  # more than the cores of a desk's computer; starting thousands takes minutes
 
 
@@ -70,6 +72,7 @@ class Engine(Protocol):
     outputs: Tuple[TensorSpec, ...]
     basis: Basis
     latency: Optional[Measurement]
+    mode: str  # the power mode that its times are of
     host_slower: int  # inferences this computer needed longer for than the board would
     notes: Tuple[str, ...]
 

@@ -36,6 +36,7 @@ class EmulatedEngine:
         self.latency: Optional[Measurement] = _predicted(bundle, options)
         self.inputs = bundle.manifest.inputs
         self.outputs = bundle.manifest.outputs
+        self.mode = options.profile.mode(options.mode).name
         self.host_slower = 0
         self.notes: Tuple[str, ...] = (FP16_NOTE,) if bundle.manifest.precision == "fp16" else ()
         self._clock = options.clock

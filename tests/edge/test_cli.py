@@ -85,7 +85,7 @@ def test_frames_and_realtime(edge, tiny):
     [
         (("--source", "rtsp://x"), "found scheme 'rtsp'"),
         (("--source", SYNTHETIC, "--profile", "jetson-nan"), "did you mean 'jetson-nano'"),
-        (("--source", SYNTHETIC, "--engine", "tensorrt"), "found no such engine"),
+        (("--source", SYNTHETIC, "--engine", "tensorflow"), "found no such engine"),
         (("--source", SYNTHETIC, "--sink", "mqtt:x"), "expected jsonl:PATH or video:PATH"),
         (("--source", SYNTHETIC, "--mode", "MAXQ"), "power mode 'MAXQ'"),
         (("--source", ""), "found no path"),

@@ -135,7 +135,7 @@ def _calibrate(config: Any) -> None:
         pass
     if cache is None:
         calibrator.write_calibration_cache(b"TRT-CALIBRATION")
-    config._cache = None if cache is None else bytes(cache)
+    config._cache = None if cache is None else bytes(cache).decode()
 
 
 def _plan(trt: Any, network: Any, config: Any) -> bytes:
@@ -148,6 +148,7 @@ def _plan(trt: Any, network: Any, config: Any) -> bytes:
         "dla_core": config.DLA_core if config._on_dla() else None,
         "dla_refuses": list(network._machine.script.get("dla_refuses", ())),
         "workspace_bytes": config._workspace(),
+        "calibration": config._cache,
     }
     text = json.dumps(header).encode()
     body = MAGIC + struct.pack("<I", len(text)) + text + network._data
@@ -172,7 +173,7 @@ class IBuilderConfig:
 
     def __init__(self):
         self._flags, self._profiles, self._pools = set(), [], {}
-        self._timing = None
+        self._timing = self._cache = None
         self._device = {}
 
     def set_flag(self, flag):

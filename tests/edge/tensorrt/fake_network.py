@@ -48,7 +48,7 @@ class INetworkDefinition:
         return _tensor(self._trt, self._model.outputs[index])
 
     def get_layer(self, index):
-        return self._trt.ILayer(self._model.nodes[index])
+        return self._trt.ILayer(self._model.nodes[index], self._model.types)
 
     def _explicit(self):
         kinds = self._trt.NetworkDefinitionCreationFlag
@@ -62,6 +62,8 @@ def _tensor(trt: Any, value: Value) -> Any:
 
 
 class ITensor:
+    _defaults: ClassVar[Dict[str, Any]] = {"is_shape_tensor": False, "location": None}
+
     def __init__(self, value):
         self._value = value
 
@@ -85,8 +87,12 @@ class ITensor:
 class ILayer:
     _defaults: ClassVar[Dict[str, Any]] = {"metadata": ""}
 
-    def __init__(self, node: Node):
-        self._node = node
+    def __init__(self, node: Node, types: Dict[str, str]):
+        self._node, self._types = node, types
+
+    def get_output(self, index):
+        name = self._node.outputs[index]
+        return self._trt.ITensor(Value(name, self._types[name], ()))
 
     @property
     def name(self):
@@ -126,9 +132,13 @@ class OnnxParser:
 
     def parse(self, model, path=None):
         script = self._machine.script
-        self._errors = [self._trt.ParserError(*e) for e in script.get("parser_errors", ())]
+        self._errors = []
         try:
             self._network._model = read_model(bytes(model))
+            nodes = [node.name for node in self._network._model.nodes]
+            for node, op, words in script.get("parser_errors", ()):
+                number = nodes.index(node) if node in nodes else -1
+                self._errors.append(self._trt.ParserError(node, op, words, number))
         except NotOnnxError:
             self._errors = [self._trt.ParserError("", "", "Failed to parse the ONNX model")]
         if not self._network._explicit():
@@ -160,8 +170,8 @@ class OnnxParser:
 
 
 class ParserError:
-    def __init__(self, node, op, words):
-        self._parts = (node, op, words)
+    def __init__(self, node, op, words, number=-1):
+        self._parts, self._number = (node, op, words), number
 
     def code(self):
         return self._trt.ErrorCode.UNSUPPORTED_NODE
@@ -170,7 +180,7 @@ class ParserError:
         return self._parts[2]
 
     def node(self):
-        return 3
+        return self._number
 
     def node_name(self):
         return self._parts[0]

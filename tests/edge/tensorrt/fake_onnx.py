@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Tuple
+from typing import Dict, NamedTuple, Tuple
 
 # onnx.proto: TensorProto.DataType -> name in trt.DataType
 TYPES = {1: "FLOAT", 2: "UINT8", 3: "INT8", 6: "INT32", 7: "INT64", 9: "BOOL", 10: "HALF"}
@@ -25,6 +25,7 @@ class Model(NamedTuple):
     inputs: Tuple[Value, ...]
     outputs: Tuple[Value, ...]
     nodes: Tuple[Node, ...]
+    types: Dict[str, str]  # of every tensor, names in trt.DataType
 
 
 class NotOnnxError(ValueError):
@@ -36,12 +37,24 @@ def read_model(data: bytes) -> Model:
         graph = _all(data, 7)[0]
     except (IndexError, ValueError):
         raise NotOnnxError from None
-    stored = {_text(tensor, 8) for tensor in _all(graph, 5)}
-    return Model(
-        inputs=tuple(v for v in map(_value, _all(graph, 11)) if v.name not in stored),
-        outputs=tuple(map(_value, _all(graph, 12))),
-        nodes=tuple(map(_node, _all(graph, 1))),
-    )
+    types = {_text(tensor, 8): TYPES[_all(tensor, 2)[0]] for tensor in _all(graph, 5)}
+    inputs = tuple(v for v in map(_value, _all(graph, 11)) if v.name not in types)
+    nodes = tuple(map(_node, _all(graph, 1)))
+    types.update((value.name, value.dtype) for value in inputs)
+    for node, data in zip(nodes, _all(graph, 1)):
+        kind = _output_type(node, data, types)
+        types.update(dict.fromkeys(node.outputs, kind))
+    return Model(inputs, tuple(map(_value, _all(graph, 12))), nodes, types)
+
+
+def _output_type(node: Node, data: bytes, types: Dict[str, str]) -> str:
+    """A cast's own, int8 of a quantizer, else the first input's; of a dequantizer its scale's."""
+    if node.op == "Cast":
+        return TYPES[_all(_all(data, 5)[0], 3)[0]]
+    if node.op == "QuantizeLinear":
+        return "INT8"
+    source = 1 if node.op == "DequantizeLinear" else 0
+    return types[node.inputs[source]] if node.inputs else "FLOAT"
 
 
 def _value(data: bytes) -> Value:

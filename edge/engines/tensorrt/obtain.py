@@ -1,0 +1,95 @@
+"""An engine from the cache, or built now, never in silence: why, what it takes, and how it goes."""
+
+from __future__ import annotations
+
+import resource
+from typing import Optional
+
+from devices.build_cost import BuildCost, BuildRequest, predict_build
+from edge.bundle import Bundle
+from edge.engines import EngineOptions
+from edge.engines.tensorrt.build import BuildJob, build
+from edge.engines.tensorrt.cache import CachedEngine, EngineCache, FreshEngine, default_cache
+from edge.engines.tensorrt.ground import Ground
+from edge.engines.tensorrt.model_file import ranges_for
+from edge.gate import read_costs
+
+__all__ = ["cache_of", "obtain"]
+
+ENGINE_MB_UNKNOWN = 100.0  # expected of a bundle without costs
+
+
+def cache_of(options: EngineOptions) -> EngineCache:
+    """The folder of built engines: the one named, else the user's own."""
+    return EngineCache(options.board.cache or default_cache({}))
+
+
+def obtain(
+    bundle: Bundle, options: EngineOptions, ground: Ground, cache: EngineCache
+) -> CachedEngine:
+    """The engine for this ground.
+
+    Raises CacheError, ParseError, BuildError, EngineError.
+    """
+    cost = _cost(bundle, options, ground)
+
+    def fresh() -> FreshEngine:
+        options.board.tell(_announcement(cost, cache))
+        return _build(bundle, options, ground, cache)
+
+    return cache.obtain(
+        ground.key,
+        fresh,
+        tell=options.board.tell,
+        expected_bytes=int(1e6 * (ENGINE_MB_UNKNOWN if cost is None else cost.engine_mb.high)),
+        rebuild=options.board.rebuild,
+    )
+
+
+def _build(
+    bundle: Bundle, options: EngineOptions, ground: Ground, cache: EngineCache
+) -> FreshEngine:
+    place, settings = ground.key.built_on, ground.key.settings
+    job = BuildJob(
+        proof=ground.device,
+        timing_cache=cache.timing(place) or b"",
+        ranges=ranges_for(bundle, ground.dialect, settings),
+        tell=options.board.tell,
+    )
+    built = build(ground.trt, ground.model, settings, job)
+    if built.timing_cache:
+        cache.store_timing(place, built.timing_cache)
+    options.board.tell(f"built in {built.seconds:.0f} s, {len(built.plan) / 1e6:.1f} MB")
+    return FreshEngine(
+        plan=built.plan,
+        build_s=built.seconds,
+        peak_memory_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6,
+        notes=(*built.notes, *(f"TensorRT: {line}" for line in built.warnings)),
+        refusals=built.refusals,
+    )
+
+
+def _cost(bundle: Bundle, options: EngineOptions, ground: Ground) -> Optional[BuildCost]:
+    """What the build is predicted to take; None for a bundle without costs."""
+    costs = read_costs(bundle)
+    if costs is None:
+        return None
+    settings = ground.key.settings
+    how = BuildRequest(
+        precision=settings.precision,
+        workspace_mb=settings.workspace_mb,
+        batch_usual=settings.batch[1],
+        batch_most=settings.batch[2],
+        dla=settings.dla_core is not None,
+    )
+    return predict_build(costs, options.profile, how, ground.mode)
+
+
+def _announcement(cost: Optional[BuildCost], cache: EngineCache) -> str:
+    if cost is None:
+        return f"it takes minutes; the engine is kept in {cache.folder}"
+    time = "minutes" if cost.seconds is None else cost.seconds.text()
+    return (
+        f"it takes {time}, {cost.memory_mb.text()} of memory; the engine, {cost.engine_mb.text()}, "
+        f"is kept in {cache.folder}"
+    )
