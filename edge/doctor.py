@@ -22,8 +22,8 @@ import msgspec
 from edge.board import Board
 from edge.engines.cuda import Device
 
-__all__ = ["BOARD", "CHECKS", "HOST", "Diagnosis", "Line", "Place", "diagnose", "missing", "none",
-           "ok", "text", "warn"]  # fmt: skip
+__all__ = ["BOARD", "CHECKS", "HOST", "Diagnosis", "Line", "Place", "ask_device", "diagnose",
+           "missing", "none", "ok", "text", "warn"]  # fmt: skip
 
 BOARD, HOST = "board", "host"
 WIDTH = 100
@@ -89,7 +89,8 @@ def none(found: str) -> Line:
     return Line(state="none", found=found)
 
 
-def _probe() -> Device:
+def ask_device() -> Device:
+    """The driver's first device, asked before anything else is. Raises NoDeviceError."""
     found: Device = importlib.import_module("edge.engines.cuda").probe()
     return found
 
@@ -108,7 +109,7 @@ class Place:
     cache: Path
     now_s: float
     load: Callable[[str], object] = importlib.import_module
-    probe: Callable[[], Device] = _probe
+    probe: Callable[[], Device] = ask_device
 
 
 class Diagnosis(msgspec.Struct, frozen=True, kw_only=True):
