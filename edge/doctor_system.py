@@ -7,10 +7,10 @@ import os
 import re
 import shutil
 from pathlib import Path
-from typing import List, Tuple
 
 from edge.doctor import BOARD, Line, Place, missing, none, ok, warn
 from edge.engines.tensorrt.cache import EngineCache
+from edge.room import read_room, swap_recipe
 from edge.sysfs import Missing, below, names, text
 from edge.telemetry import Telemetry
 
@@ -23,10 +23,6 @@ DISK_LEAST_MB, DISK_SMALL_MB = 100.0, 1000.0
 YEAR_LEAST = 2024
 _CGROUP = re.compile(r"kubepods|docker|containerd|lxc")
 VIDEO_GROUP = "sudo usermod -aG video $USER, then log in again"
-SWAP_RECIPE = (
-    "sudo fallocate -l 4G /swapfile && sudo chmod 600 /swapfile && sudo mkswap /swapfile && "
-    "sudo swapon /swapfile"
-)
 
 
 def container(place: Place) -> Line:
@@ -80,15 +76,15 @@ def memory(place: Place) -> Line:
 
 def swap(place: Place) -> Line:
     """Swap on a disk; zram is compressed memory and does not help a build that needs more."""
-    reading = Telemetry(place.root).read()
-    disk_mb, zram_mb = _swaps_mb(place.root)
-    said = f"{disk_mb:.0f} MB on a disk"
-    if zram_mb:
-        said += f", {zram_mb:.0f} MB zram, which is compressed memory"
-    if (reading.memory_mb or MEMORY_SMALL_MB) < MEMORY_SMALL_MB and disk_mb < SWAP_SMALL_MB:
-        return warn(
-            f"{said}; with {reading.memory_mb:.0f} MB of memory, builds may be killed", SWAP_RECIPE
-        )
+    room, memory_mb = read_room(place.root), Telemetry(place.root).read().memory_mb
+    if room is None or memory_mb is None:
+        return warn("/proc/meminfo or /proc/swaps cannot be read", "free -m")
+    said = f"{room.swap_mb:.0f} MB free on a disk"
+    if room.zram_mb:
+        said += f", {room.zram_mb:.0f} MB of zram, which is compressed memory"
+    if memory_mb < MEMORY_SMALL_MB and room.swap_mb < SWAP_SMALL_MB:
+        recipe = " && ".join(step.partition("   #")[0] for step in swap_recipe(SWAP_SMALL_MB))
+        return warn(f"{said}; with {memory_mb:.0f} MB of memory, builds may be killed", recipe)
     return ok(said)
 
 
@@ -156,14 +152,3 @@ def _captures(root: Path, name: str) -> bool:
 def _camera_name(root: Path, name: str) -> str:
     said = text(below(root, f"/sys/class/video4linux/{name}/name"))
     return "" if isinstance(said, Missing) or not said else f" ({said})"
-
-
-def _swaps_mb(root: Path) -> Tuple[float, float]:
-    """MB of swap on disks, and of zram."""
-    said = text(below(root, "/proc/swaps"))
-    sizes: Tuple[List[float], List[float]] = ([], [])
-    for line in [] if isinstance(said, Missing) else said.splitlines()[1:]:
-        words = line.split()
-        if len(words) >= 3 and words[2].isdigit():
-            sizes["zram" in words[0]].append(int(words[2][:15]) * 1024 / 1e6)
-    return sum(sizes[0]), sum(sizes[1])

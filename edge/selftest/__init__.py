@@ -95,12 +95,12 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     figures: Dict[str, float] = {}
 
 
-def passed(reason: str = "", **figures: float) -> Result:
+def passed(reason: str = "", /, **figures: float) -> Result:
     """The promise holds here."""
     return Result(outcome=PASS, reason=reason, figures=figures)
 
 
-def failed(reason: str, **figures: float) -> Result:
+def failed(reason: str, /, **figures: float) -> Result:
     """The promise is broken here."""
     return Result(outcome=FAIL, reason=reason, figures=figures)
 
