@@ -13,7 +13,7 @@ from typing import Iterator, Optional, Tuple
 
 import msgspec
 
-from devices.budget import Refusal
+from devices.budget import Measurement, Refusal
 from devices.build_cost import BuildCost, BuildRequest, predict_build
 from devices.profile import Profile
 from edge.bundle import Bundle
@@ -190,11 +190,16 @@ def _cost_lines(forecast: BuildForecast) -> Iterator[Tuple[str, str]]:
     if cost is None:
         yield "disk", free
         return
-    yield "time", "no basis" if cost.seconds is None else cost.seconds.text()
-    yield "memory", f"{cost.memory_mb.text()}, at its peak"
+    yield "time", "no basis" if cost.seconds is None else _text(cost.seconds, ".0f")
+    yield "memory", f"{_text(cost.memory_mb, '.0f')}, at its peak"
     here = "of the board: not known, this computer is not it"
     yield "free", here if forecast.room is None else f"{forecast.room.text()}, read here"
-    yield "disk", f"{cost.engine_mb.text()}; {free}"
+    yield "disk", f"{_text(cost.engine_mb, '.1f')}; {free}"
+
+
+def _text(fact: Measurement, form: str) -> str:
+    span = f"[{fact.low:{form}} .. {fact.high:{form}}]"
+    return f"{fact.value:{form}} {fact.unit} {span} {fact.basis.value}"
 
 
 def _free_mb(folder: Path) -> Optional[float]:

@@ -10,6 +10,10 @@ __all__ = ["cli"]
 cli = LazyGroup(
     {
         "run": Entry("edge.commands.run:run", "Run a bundle on every frame of a source."),
+        "build": Entry(
+            "edge.commands.build:build",
+            "Build a bundle's engine on the board, or say what it takes.",
+        ),
         "gate": Entry("edge.commands.gate:gate", "Compare a bundle with every limit of a board."),
         "export": Entry("edge.commands.export:export", "Write a bundle for Triton or DeepStream."),
         "verify": Entry(
