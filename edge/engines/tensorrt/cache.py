@@ -17,6 +17,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import os
 import shutil
 import time
 from collections import Counter
@@ -149,7 +150,7 @@ class EngineCache:
         except OSError as error:
             _refuse(path, error)
         with contextlib.suppress(OSError):  # a folder that is only read knows no last use
-            path.touch()
+            os.utime(str(path))  # touch would make an empty file where another process pruned it
         return CachedEngine(path=path, header=header, plan=plan)
 
     def why(self, key: EngineKey) -> str:
@@ -252,13 +253,13 @@ class EngineCache:
         return tuple(removed)
 
     def _surplus(self) -> Iterator[Path]:
-        files = [(path.stat().st_mtime, path) for pattern in ("*.engine", "timing-*.cache")
-                 for path in self.folder.glob(pattern)]  # fmt: skip
-        counts: Counter[str] = Counter()
-        for _, path in sorted(files, reverse=True):
-            counts[_name(path)] += 1
-            if counts[_name(path)] > self._kept:
-                yield path
+        for pattern in ("*.engine", "*.damaged", "timing-*.cache"):
+            files = [(path.stat().st_mtime, path) for path in self.folder.glob(pattern)]
+            counts: Counter[str] = Counter()
+            for _, path in sorted(files, reverse=True):
+                counts[_name(path)] += 1
+                if counts[_name(path)] > self._kept:
+                    yield path
 
     def entries(self, bundle: Optional[str] = None) -> Tuple[Entry, ...]:
         """Every engine of the folder, or those of a bundle's name; headers are read, plans not."""

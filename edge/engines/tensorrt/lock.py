@@ -27,14 +27,15 @@ def locked(
 
     Raises OSError where the file cannot be made or the file system knows no locks.
     """
-    waited_s = 0.0
+    waited_s = next_s = 0.0
     while True:
         with try_locked(path) as held:
             if held:
                 yield
                 return
-        if waited_s % TOLD_EVERY_S < POLL_S:
-            tell(f"another process builds this engine: waiting ({waited_s:.0f} s)")
+        if waited_s >= next_s:
+            tell(f"another process builds this engine: waiting ({next_s:.0f} s)")
+            next_s += TOLD_EVERY_S
         pause(POLL_S)
         waited_s += POLL_S
 

@@ -190,6 +190,33 @@ def test_an_engine_being_built_is_not_pruned(tmp_path):
     assert not path.exists()
 
 
+def test_an_engine_that_another_process_prunes_while_it_is_read_leaves_nothing(
+    tmp_path, monkeypatch
+):
+    cache, path = kept(tmp_path)
+    real = cache_module._read
+
+    def read_and_lose(*arguments):
+        found = real(*arguments)
+        path.unlink()
+        return found
+
+    monkeypatch.setattr(cache_module, "_read", read_and_lose)
+    assert cache.find(KEY).plan == plan_of(1)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_engines_set_aside_are_bounded_too(tmp_path):
+    cache = EngineCache(tmp_path, kept=2)
+    for number in range(5):
+        key = placed(KEY, cuda=f"12.{number}")
+        cache.store(key, fresh())
+        cache.set_aside(key, "its outputs are not the sealed ones")
+    cache.store(KEY, fresh())
+    assert len(list(tmp_path.glob("*.damaged"))) == 2
+    assert cache.find(KEY) is not None
+
+
 def test_kernel_times_serve_the_place_they_were_measured_in_alone(tmp_path):
     cache = EngineCache(tmp_path)
     assert cache.timing(PLACE) is None
