@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import random
 import re
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -112,6 +114,22 @@ def test_a_new_tensorrt_is_the_reason_that_is_given(desk):
     build_engine(desk.bundle, desk.options(), place("10.3.0").doors())
     report = build_engine(desk.bundle, desk.options(), place("10.7.0").doors())
     assert (report.built_now, report.why) == (True, "TensorRT 10.3.0 -> 10.7.0")
+
+
+def test_a_damaged_engine_is_built_again_and_never_deserialized(desk):
+    here, rng = place("10.3.0"), random.Random(4)
+    path = Path(build_engine(desk.bundle, desk.options(), here.doors()).file)
+    whole = path.read_bytes()
+    for opened in range(2, 22):
+        damaged = bytearray(path.read_bytes())
+        damaged[rng.randrange(len(damaged))] ^= 1 << rng.randrange(8)
+        path.write_bytes(bytes(damaged))
+        report = build_engine(desk.bundle, desk.options(), here.doors())
+        assert report.built_now
+        assert report.why.startswith("the one there was refused: ")
+        assert here.machine.builds == opened
+        assert here.machine.count("Runtime.deserialize_cuda_engine") == opened
+    assert len(path.read_bytes()) == pytest.approx(len(whole), abs=400)
 
 
 def test_a_dry_run_on_the_board_builds_nothing_and_reads_what_is_free(desk):
