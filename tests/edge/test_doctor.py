@@ -255,7 +255,8 @@ def test_a_small_board_without_swap_hears_the_recipe(tmp_path):
     assert (line.state, line.found) == (
         "warn", "0 MB free on a disk, 2078 MB of zram, which is compressed memory; with 4157 MB of "
         "memory, builds may be killed")  # fmt: skip
-    assert line.cure.startswith("sudo ") and "fallocate -l 4G" in line.cure
+    assert line.cure.startswith("sudo ")
+    assert "fallocate -l 4G" in line.cure
     write(root, {"/proc/swaps": f"{head}/swapfile file 4194300 0 -2"})
     assert lines(place(root), "swap")["swap"].state == "ok"
 
