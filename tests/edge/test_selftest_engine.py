@@ -136,9 +136,7 @@ def test_an_engine_that_is_built_in_silence_or_twice_fails(on_fakes, tmp_path):
         board = dataclasses.replace(options.board, rebuild=True)
         return real(bundle, dataclasses.replace(options, board=board))
 
-    result = outcome(
-        functools.partial(make_rig, tmp_path)(engine=twice, load=rig.load), "save-load"
-    )
+    result = outcome(make_rig(tmp_path, engine=twice, load=rig.load), "save-load")
     assert (result.outcome, "it was built again" in result.reason) == (FAIL, True)
 
     def silent(bundle, options):
