@@ -19,9 +19,11 @@ from devices.budget import Basis, Measurement, Refusal
 from devices.errors import JetpressError
 from devices.jsonfile import decoded
 from devices.roofline import Costs
+from devices.wholefile import write_whole
 
 __all__ = ["FORMAT", "BenchRecord", "BoardState", "LayerPair", "Percentiles", "RecordError",
-           "Sensor", "record_from_bytes", "record_from_json", "record_to_json"]  # fmt: skip
+           "Sensor", "record_from_bytes", "record_from_json", "record_to_json",
+           "write_record"]  # fmt: skip
 
 FORMAT = 1
 CURE = "measure again on the board: edge bench BUNDLE -o FILE.json"
@@ -134,6 +136,16 @@ _DECODER = msgspec.json.Decoder(BenchRecord)
 def record_to_json(record: BenchRecord) -> bytes:
     """Indented, keys in the order of the fields, a newline at the end."""
     return msgspec.json.format(msgspec.json.encode(record), indent=1) + b"\n"
+
+
+def write_record(path: Path, record: BenchRecord) -> None:
+    """Write the record whole. Raises RecordError."""
+    try:
+        write_whole(path, record_to_json(record))
+    except OSError as error:
+        raise RecordError(str(path), found=error.strerror or str(error),
+                          expected="a file that can be written",
+                          cure="name another place for the record") from error  # fmt: skip
 
 
 def record_from_bytes(data: bytes, where: str) -> BenchRecord:

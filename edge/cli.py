@@ -14,6 +14,8 @@ cli = LazyGroup(
             "edge.commands.build:build",
             "Build a bundle's engine on the board, or say what it takes.",
         ),
+        "bench": Entry("edge.commands.bench:bench", "Measure a bundle on the board."),
+        "cache": Entry("edge.commands.cache:cache", "List the engines that were built here."),
         "gate": Entry("edge.commands.gate:gate", "Compare a bundle with every limit of a board."),
         "export": Entry("edge.commands.export:export", "Write a bundle for Triton or DeepStream."),
         "verify": Entry(
