@@ -101,7 +101,7 @@ def _refusal(trt: Any, machine: Any, network: Any, config: Any) -> Any:
     quantized = any(node.op == "QuantizeLinear" for node in network._model.nodes)
     if "INT8" in config._flags and not quantized and not config._calibrated():
         return "Calibration failure occurred with no scaling factors detected"
-    if quantized and config._on_dla():
+    if quantized and config._on_dla() and "int8_calibrator" in config._names:
         return "Q/DQ layers are not supported on DLA"
     if config._on_dla() and not 0 <= config.DLA_core < machine.script.get("dla_cores", 0):
         return "invalid DLA core"

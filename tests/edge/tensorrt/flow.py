@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any, List, Optional
 
+import msgspec
 import numpy as np
 
 from devices.profile import load_profile
 from edge.board import Board
-from edge.bundle import open_bundle
+from edge.bundle import open_bundle, seal
 from edge.clock import RealClock
 from edge.engines import BoardOptions, EngineOptions
 from edge.engines.tensorrt.engine import TensorRTEngine
 from edge.engines.tensorrt.ground import Doors
+from edge.engines.tensorrt.model_file import RANGES
+from edge.models import FLOAT_MODEL, MODEL, STRONG_MODEL
+from tests.edge import make_bundle
 from tests.edge.tensorrt.fake import Machine, fake_tensorrt
 from tests.edge.tensorrt.fake_cuda import ORIN, FakeCuda
 from tests.edge.tensorrt.fake_run import session
@@ -55,6 +60,26 @@ class Place:
             board=BoardOptions(cache=cache, tell=self.told.append, **board),
         )
         return TensorRTEngine(open_bundle(folder), options, self.doors())
+
+
+def make(folder: Any, precision: str = "fp32", **files: Any) -> Any:
+    """Seal a bundle of tiny.onnx; `files`: content of `model`, `strong`, `float`, `ranges`."""
+    folder.mkdir(parents=True)
+    names = {"model": MODEL, "strong": STRONG_MODEL, "float": FLOAT_MODEL, "ranges": RANGES}
+    content = {"model": make_bundle.MODEL.read_bytes(), **files}
+    for name, data in content.items():
+        (folder / names[name]).write_bytes(data)
+    (folder / "costs.json").write_bytes(msgspec.json.encode(make_bundle.COSTS))
+    manifest = msgspec.structs.replace(
+        make_bundle.tiny_manifest(), precision=precision, profile="jetson-orin-nano"
+    )
+    seal(folder, manifest)
+    return folder
+
+
+def variant(name: str) -> bytes:
+    """tiny_batch.onnx, tiny_strong.onnx or tiny_qdq.onnx."""
+    return (Path(__file__).parent / f"tiny_{name}.onnx").read_bytes()
 
 
 def place(version: str, script: Any = None, **cuda_script: Any) -> Place:
