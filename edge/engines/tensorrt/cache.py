@@ -33,8 +33,8 @@ from edge.engines.tensorrt.lock import locked, try_locked
 from edge.engines.tensorrt.planfile import DamageError, open_plan, write_plan
 from edge.errors import EngineError
 
-__all__ = ["CacheError", "CachedEngine", "EngineCache", "EngineHeader", "Entry", "FreshEngine",
-           "default_cache", "header_of"]  # fmt: skip
+__all__ = ["KEPT", "CacheError", "CachedEngine", "EngineCache", "EngineHeader", "Entry",
+           "FreshEngine", "default_cache", "header_of"]  # fmt: skip
 
 KEPT = 8  # engines of a bundle's name: two versions, each for the GPU and two DLAs, and more
 SPARE_BYTES = 1 << 20  # beside the engine: header, lock, timing cache
