@@ -22,9 +22,12 @@ def board(place: Place) -> Line:
     found = place.board
     if not found.is_jetson:
         return missing("not a Jetson", "run this on the board, or ask with --for host")
-    what = ", ".join(part for part in (found.model, found.part_number) if part) or "a Jetson"
+    what = ", ".join(part for part in (found.model, found.part_number) if part)
     if found.profile is None and found.part_number is None:
-        return warn(f"{what}: {found.reason}", f"start the container with {MOUNTS}")
+        return warn(
+            ": ".join(part for part in (what, found.reason) if part),
+            f"start the container with {MOUNTS}",
+        )
     if found.profile is None:
         return warn(
             f"{what}: {found.reason}",

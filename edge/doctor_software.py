@@ -6,6 +6,7 @@ without a device its Builder and Runtime end the process, so neither is made.
 
 from __future__ import annotations
 
+import os
 import platform
 import re
 import sys
@@ -14,7 +15,7 @@ from typing import Any, Optional
 from devices.jetpack import JetPack, jetpack_line
 from devices.profile import load_profile
 from edge.doctor import BOARD, Line, Place, missing, ok, warn
-from edge.doctor_system import VIDEO_GROUP
+from edge.doctor_system import VIDEO_GROUP, container_kind
 from edge.errors import EngineError
 from edge.sysfs import below, names
 
@@ -25,6 +26,7 @@ __all__ = ["BROKEN", "cuda", "cuda_backends", "numpy", "onnxruntime", "opencv", 
 # NumPy or Python.
 BROKEN = (ImportError, OSError, AttributeError, RuntimeError, SyntaxError)
 BACKENDS = ("pycuda.driver", "cuda.bindings.driver", "cuda.cuda")
+GPU_NODES = ("/dev/nvmap", "/dev/nvgpu", "/dev/nvhost-gpu")
 PYTHON_LEAST = (3, 8)
 
 
@@ -101,7 +103,10 @@ def cuda_backends(place: Place) -> Line:
     loaded = [module for module, why in tried.items() if not why]
     if loaded:
         return ok(f"ctypes, {', '.join(loaded)}")
-    return ok(f"ctypes; the others are not needed ({'; '.join(tried.values())})")
+    broken = [why for why in tried.values() if "No module named" not in why]
+    if broken:
+        return warn(f"ctypes; {'; '.join(broken)}", "nothing to do: ctypes serves in their place")
+    return ok("ctypes; pycuda and cuda-python are not installed and not needed")
 
 
 def onnxruntime(place: Place) -> Line:
@@ -166,7 +171,10 @@ def _tensorrt_cure(place: Place, line: Optional[JetPack]) -> str:
     others = [name for name in names(below(place.root, "/usr/lib"))
               if below(place.root, f"/usr/lib/{name}/dist-packages/tensorrt").exists()]  # fmt: skip
     if line is not None and line.python == "3.6":
-        return "JetPack 4 has it for Python 3.6 alone: docker build -f Dockerfile.jetson ."
+        return (
+            "JetPack 4 has it for Python 3.6 alone; in an image it is built for 3.8: docker build "
+            "-f Dockerfile.jetson --platform linux/arm64 --build-arg JETPACK=4.6 -t jetpress:4.6 ."
+        )
     if others and sys.prefix != sys.base_prefix:
         return f"it is there for {others[0]}: python3 -m venv --system-site-packages DIR"
     if others:
@@ -175,12 +183,14 @@ def _tensorrt_cure(place: Place, line: Optional[JetPack]) -> str:
 
 
 def _cuda_cure(place: Place) -> str:
-    import os
-
-    for name in ("/dev/nvmap", "/dev/nvgpu", "/dev/nvhost-gpu"):
+    for name in GPU_NODES:
         device = below(place.root, name)
         if device.exists() and not os.access(str(device), os.R_OK | os.W_OK):
             return VIDEO_GROUP
+    if container_kind(place.root):
+        return "start the container with --runtime nvidia"
+    if place.board.is_jetson:
+        return "sudo apt install --reinstall nvidia-l4t-cuda nvidia-l4t-core, then restart"
     return ""
 
 

@@ -14,7 +14,16 @@ from edge.room import read_room, swap_recipe
 from edge.sysfs import Missing, below, names, text
 from edge.telemetry import Telemetry
 
-__all__ = ["cameras", "container", "engine_cache", "memory", "swap", "systemd", "time"]
+__all__ = [
+    "cameras",
+    "container",
+    "container_kind",
+    "engine_cache",
+    "memory",
+    "swap",
+    "systemd",
+    "time",
+]
 
 MEMORY_LEAST_MB = 600.0  # TensorRT and CUDA take about this before a model is loaded
 MEMORY_SMALL_MB = 5000.0  # boards that kill builds: Nano, TX2 4 GB, Orin Nano 4 GB
@@ -27,7 +36,7 @@ VIDEO_GROUP = "sudo usermod -aG video $USER, then log in again"
 
 def container(place: Place) -> Line:
     """Whether this is a container, by the marks that Docker, Podman and Kubernetes leave."""
-    kind = _container(place.root)
+    kind = container_kind(place.root)
     if not kind:
         return none("no")
     if place.role != BOARD:
@@ -55,7 +64,7 @@ def cameras(place: Place) -> Line:
     if place.role != BOARD:
         return none("none here; files, folders and synthetic:// need none")
     cure = "plug one in, or use a file or synthetic:// as the source"
-    if _container(place.root):
+    if container_kind(place.root):
         cure = "start the container with --device /dev/video0, or use a file as the source"
     return warn("none", cure)
 
@@ -126,12 +135,13 @@ def systemd(place: Place) -> Line:
     """What restarts the daemon."""
     if below(place.root, "/run/systemd/system").exists():
         return ok("runs; `edge/` has a unit for it")
-    if _container(place.root):
+    if container_kind(place.root):
         return none("not in a container: its runtime restarts it (--restart unless-stopped)")
     return warn("does not run", "start the daemon by whatever starts services here")
 
 
-def _container(root: Path) -> str:
+def container_kind(root: Path) -> str:
+    """Docker, Podman or Kubernetes; "" outside of any."""
     if below(root, "/.dockerenv").exists():
         return "Docker"
     if below(root, "/run/.containerenv").exists():
