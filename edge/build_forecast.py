@@ -92,6 +92,8 @@ def forecast_build(
 def cache_state(cache: EngineCache, key: EngineKey) -> CacheState:
     """What the cache says of that key."""
     found = cache.find(key)
+    if found is None:
+        cache.require_writable()
     return CacheState(
         folder=str(cache.folder),
         built=None if found is None else str(found.path),
@@ -118,6 +120,7 @@ def cache_state_elsewhere(
             return CacheState(folder=folder, built=str(entry.path), free_mb=free_mb)
         if nearest is None or len(unlike) < len(nearest):
             nearest = unlike
+    cache.require_writable()
     why = "no engine of this bundle yet" if nearest is None else ", ".join(nearest)
     return CacheState(folder=folder, why=why, free_mb=free_mb)
 

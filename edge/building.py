@@ -14,6 +14,7 @@ from typing import Optional, Tuple, cast
 import msgspec
 
 from devices.budget import Refusal
+from devices.profile import Profile
 from edge.build_forecast import (
     BuildForecast,
     BuildSite,
@@ -30,11 +31,14 @@ from edge.engines.tensorrt.engine import TensorRTEngine
 from edge.engines.tensorrt.ground import Doors, Ground, settings_for, survey
 from edge.engines.tensorrt.model_file import model_for
 from edge.engines.tensorrt.obtain import cache_of
+from edge.engines.tensorrt.workspace import workspace_mb
 from edge.errors import EngineError
 from edge.gate import read_costs
 from edge.room import read_room
 
 __all__ = ["BuildReport", "build_engine", "look", "render_report"]
+
+_COMPATIBLE_FROM = (8, 6)
 
 
 class BuildReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -105,6 +109,7 @@ def _require_possible(bundle: Bundle, options: EngineOptions) -> None:
             expected=f"a core from 0 to {cores - 1}" if cores else "a board with a DLA",
             cure="name a core that is there" if cores else "leave --dla out, to build for the GPU",
         )
+    _require_workspace(profile, options.board.workspace_mb)
     costs = read_costs(bundle)
     if options.board.batch_max > 1 and costs is not None and not costs.batch_open:
         raise EngineError(
@@ -113,6 +118,17 @@ def _require_possible(bundle: Bundle, options: EngineOptions) -> None:
             expected="an open one",
             cure="export the model with an open batch, or leave --batch-max out",
         )
+
+
+def _require_workspace(profile: Profile, asked_mb: Optional[float]) -> None:
+    if asked_mb is None or 1 <= asked_mb <= profile.cuda_visible_mb:  # no NaN is
+        return
+    raise EngineError(
+        f"--workspace-mb {asked_mb:g}",
+        found="no amount of scratch that could be had",
+        expected=f"1 to {profile.cuda_visible_mb:.0f} MB, what {profile.name} shows to CUDA",
+        cure=f"leave it out: {workspace_mb(profile):g} MB then",
+    )
 
 
 def _require_room(forecast: BuildForecast) -> None:
@@ -173,8 +189,11 @@ def _look_elsewhere(bundle: Bundle, options: EngineOptions, error: EngineError) 
     )
     state = cache_state_elsewhere(cache_of(options), bundle, site, settings)
     forecast = forecast_build(bundle, site, settings, state)
-    note = f"predicted, nothing was run: it cannot be built here ({error.where}: {error.found})"
-    return msgspec.structs.replace(forecast, notes=(note, *forecast.notes))
+    notes = [f"predicted, nothing was run: it cannot be built here ({error.where}: {error.found})"]
+    if settings.version_compatible and profile.jetpack.tensorrt_version < _COMPATIBLE_FROM:
+        notes.append(f"TensorRT {profile.jetpack.tensorrt} has no version-compatible engines: it "
+                     "will be refused there, but for 8.6 or later")  # fmt: skip
+    return msgspec.structs.replace(forecast, notes=(*notes, *forecast.notes))
 
 
 def _report(

@@ -19,7 +19,7 @@ from edge.cli import cli
 from edge.clock import RealClock
 from edge.engines import BoardOptions, EngineOptions
 from edge.engines.cuda import NoDeviceError
-from edge.engines.tensorrt.cache import EngineCache
+from edge.engines.tensorrt.cache import CacheError, EngineCache
 from edge.engines.tensorrt.ground import Doors
 from edge.errors import EngineError
 from edge.room import Room, read_room, swap_recipe
@@ -296,6 +296,26 @@ def test_what_board_and_model_lack_is_refused_before_anything(
 ):
     with pytest.raises(EngineError, match=words_of_it):
         make(desk.bundle, desk.options(profile, **asked), HOST)
+
+
+@pytest.mark.parametrize("asked_mb", [float("nan"), float("inf"), 0.5, -1.0, 5000.0])
+def test_scratch_that_no_board_has_is_refused(desk, asked_mb):
+    with pytest.raises(EngineError, match="expected 1 to 4148 MB, what jetson-nano shows to CUDA"):
+        look(desk.bundle, desk.options("jetson-nano", workspace_mb=asked_mb), HOST)
+
+
+def test_a_file_in_the_place_of_the_cache_is_an_error_of_a_dry_run_too(desk):
+    (desk.tmp_path / "engines").write_text("a file")
+    for doors in (HOST, place("10.3.0").doors()):
+        with pytest.raises(CacheError, match="Not a directory"):
+            look(desk.bundle, desk.options(), doors)
+
+
+def test_an_old_tensorrt_is_known_to_have_no_version_compatible_engines(desk):
+    nano = look(desk.bundle, desk.options("jetson-nano", version_compatible=True), HOST)
+    assert any(note.startswith("TensorRT 8.2.1 has no version-comp") for note in nano.notes)
+    orin = look(desk.bundle, desk.options(version_compatible=True), HOST)
+    assert not any("version-comp" in note for note in orin.notes)
 
 
 def test_how_long_a_dla_takes_has_no_basis(desk):

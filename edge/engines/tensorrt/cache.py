@@ -228,6 +228,14 @@ class EngineCache:
                 cure="make room there, or name another folder with --engine-cache",
             )
 
+    def require_writable(self) -> None:
+        """Raise CacheError where it is plain that nothing can be written; writes nothing itself."""
+        place = next((at for at in (self.folder, *self.folder.parents) if at.exists()), None)
+        if place is None or not place.is_dir():
+            _refuse(place or self.folder, OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)))
+        if not os.access(str(place), os.W_OK | os.X_OK):
+            _refuse(place, OSError(errno.EACCES, os.strerror(errno.EACCES)))
+
     def sweep(self) -> int:
         """Remove the partial files of killed writers; how many there were. Raises OSError."""
         swept = 0
