@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import random
 import re
 import shutil
@@ -14,7 +15,7 @@ import pytest
 
 from edge.engines.tensorrt.cache import EngineCache
 from edge.engines.tensorrt.lock import locked, try_locked
-from tests.edge.tensorrt.cache_cases import KEY, SAVES, named, plan_of, self_proving, silent
+from tests.edge.tensorrt.cache_cases import KEY, SAVES, fresh, named, plan_of, self_proving, silent
 
 ROOT = Path(__file__).parents[3]
 KILLS = 200
@@ -167,3 +168,23 @@ def test_a_disk_that_is_only_read_serves_what_is_on_it_and_refuses_the_rest(tmp_
     said = on_a_disk(tmp_path / "disk", "size=2m", "overfill", "protected")[-2:]
     assert said[0] == "whole: True"
     assert re.search(r"refused: .*: found Read-only file system; .*--engine-cache$", said[1])
+
+
+def test_an_engine_is_on_the_disk_before_its_name_is(tmp_path, monkeypatch):
+    """What a killed process wrote is kept by the kernel; a power loss takes it, so order counts."""
+    happened, real_sync, real_replace = [], os.fsync, Path.replace
+
+    def fsync(descriptor):
+        name = Path(os.readlink(f"/proc/self/fd/{descriptor}")).name
+        happened.append(("on the disk", name.partition("-")[0], os.fstat(descriptor).st_size))
+        real_sync(descriptor)
+
+    def replace(path, target):
+        happened.append(("named", Path(target).name.partition("-")[0], path.stat().st_size))
+        return real_replace(path, target)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(Path, "replace", replace)
+    size = EngineCache(tmp_path / "engines").store(KEY, fresh()).path.stat().st_size
+    assert happened[:2] == [("on the disk", ".person", size), ("named", "person", size)]
+    assert happened[2][:2] == ("on the disk", "engines")
