@@ -204,7 +204,7 @@ class Loop:
             host_age=age if ours else None,
             host={stage: times.spread() for stage, times in self._host.items()},
             host_slower=parts.engine.host_slower,
-            refusals=parts.source.refusals,
+            refusals=(*parts.source.refusals, *parts.engine.refusals),
             notes=(*parts.engine.notes, *self._reader_note()),
         )
 

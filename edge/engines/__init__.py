@@ -9,7 +9,7 @@ from typing import Any, Callable, Dict, Mapping, Optional, Protocol, Tuple
 
 from numpy.typing import NDArray
 
-from devices.budget import Basis, Budget, Measurement
+from devices.budget import Basis, Budget, Measurement, Refusal
 from devices.errors import nearest
 from devices.profile import Profile
 from edge.bundle import Bundle, TensorSpec
@@ -75,6 +75,7 @@ class Engine(Protocol):
     mode: str  # the power mode that its times are of
     host_slower: int  # inferences this computer needed longer for than the board would
     notes: Tuple[str, ...]
+    refusals: Tuple[Refusal, ...]  # what it was asked for and does without
 
     def infer(self, feeds: Mapping[str, NDArray[Any]]) -> Dict[str, NDArray[Any]]:
         """The outputs of one inference; `feeds` are not kept and not written to."""

@@ -11,7 +11,7 @@ from typing import Any, Dict, Mapping, Optional, Tuple
 
 from numpy.typing import NDArray
 
-from devices.budget import Basis, Measurement
+from devices.budget import Basis, Measurement, Refusal
 from devices.errors import MissingExtraError
 from devices.roofline import predict
 from edge.bundle import Bundle, TensorSpec
@@ -31,6 +31,7 @@ class EmulatedEngine:
     """One bundle's model under ONNX Runtime, in the time of one board."""
 
     basis = Basis.EMULATED
+    refusals: Tuple[Refusal, ...] = ()
 
     def __init__(self, bundle: Bundle, options: EngineOptions) -> None:
         self.latency: Optional[Measurement] = _predicted(bundle, options)

@@ -35,6 +35,7 @@ class Engine:
 
     basis = Basis.EMULATED
     host_slower = 0
+    refusals = ()
     notes = ("a note",)
     inputs, outputs = MANIFEST.inputs, MANIFEST.outputs
     latency = Measurement(name="latency_ms", value=250.0, low=200.0, high=300.0, unit="ms",

@@ -14,6 +14,7 @@ then, `latency` None, and a note says why. One thread opens, uses and closes an 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import threading
 import traceback
 from types import TracebackType
@@ -131,6 +132,7 @@ class TensorRTEngine:
     def _load(self, bundle: Bundle, options: EngineOptions, cuda: Cuda) -> None:
         ground, cache = self._ground, cache_of(options)
         cached = obtain(bundle, options, ground, cache)
+        self._ground = dataclasses.replace(ground, model=b"")  # a board's memory is small
         settings = ground.key.settings
         try:
             self._plan = OpenPlan(ground.trt, ground.dialect, ground.device, cached.plan, settings)
@@ -143,13 +145,12 @@ class TensorRTEngine:
         golden = self._prove(bundle, cache)
         for _ in range(1, options.board.lanes):
             self._lanes.append(Lane(cuda, self._plan, batch_max))
-        warm = warm_up(cuda, self._lanes, self._shapes.samples(1), 1, may_record=batch_max == 1)
+        may_record = cuda.graphs and batch_max == 1
+        warm = warm_up(self._lanes, self._shapes.samples(1), 1, may_record=may_record)
         self.times: Times = warm.times
         self.refusals: Tuple[Refusal, ...] = (*cached.header.refusals, *warm.refusals)
-        self.notes: Tuple[str, ...] = (
-            *ground.notes, _origin(cached), *cached.header.notes, golden, *self._timed(warm.times),
-            *warm.notes, *(f"no {r.what}: {r.reason}; {r.instead}" for r in self.refusals),
-        )  # fmt: skip
+        self.notes: Tuple[str, ...] = (*ground.notes, _origin(cached), *cached.header.notes, golden,
+                                       *self._timed(warm.times), *warm.notes)  # fmt: skip
 
     def _prove(self, bundle: Bundle, cache: EngineCache) -> str:
         """What to say of the golden outputs; a wrong engine is set aside."""
@@ -171,7 +172,7 @@ class TensorRTEngine:
         ground = self._ground
         source = (
             f"TensorRT {ground.trt.__version__}, GPU events, {RUNS} inferences after {WARMUP} to "
-            f"warm up, copies not in it, power mode {ground.mode}"
+            f"warm up, copies not in it, power mode {ground.mode_text}"
         )
         if not ground.is_named:
             return (f"one inference took {value:.3g} ms here ({source})",)
@@ -212,7 +213,8 @@ class TensorRTEngine:
         while error is not None:
             traceback.clear_frames(error.__traceback__)
             error = error.__cause__ or error.__context__
-        self.close()
+        with contextlib.suppress(EngineError):  # a device that failed fails here too; say it once
+            self.close()
 
 
 def _origin(cached: CachedEngine) -> str:

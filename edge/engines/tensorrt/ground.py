@@ -70,9 +70,15 @@ class Ground:
     model: bytes
     notes: Tuple[str, ...]
 
+    @property
+    def mode_text(self) -> str:
+        """The power mode in words, and whether the board told it."""
+        return self.mode if self.board.mode else f"not known, taken for {self.mode}"
+
 
 def survey(bundle: Bundle, options: EngineOptions, doors: Doors) -> Ground:
     """Look before anything is built. Raises NoDeviceError, EngineError, BundleError."""
+    _require_counts(options.board)
     device, board = doors.probe(), doors.identify(options.board.root)
     _require_board(device, board, options)
     trt = doors.load(options.board.module)
@@ -119,6 +125,12 @@ def settings_for(bundle: Bundle, profile: Profile, board: BoardOptions) -> Build
         dla_core=board.dla_core,
         version_compatible=board.version_compatible,
     )
+
+
+def _require_counts(board: BoardOptions) -> None:
+    for what, count in (("lanes", board.lanes), ("batch_max", board.batch_max)):
+        if count < 1:
+            raise EngineError(what, found=str(count), expected="1 or more", cure="leave it out")
 
 
 def _require_board(device: Device, board: Board, options: EngineOptions) -> None:

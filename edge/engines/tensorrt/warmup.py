@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from devices.budget import Refusal
-from edge.engines.cuda import Cuda
 from edge.engines.tensorrt.lane import Lane
 from edge.errors import EngineError
 
@@ -44,7 +43,6 @@ class Warm(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def warm_up(
-    cuda: Cuda,
     lanes: Sequence[Lane],
     feeds: Mapping[str, NDArray[Any]],
     batch: int,
@@ -52,14 +50,14 @@ def warm_up(
     may_record: bool,
     host_s: Callable[[], float] = time.perf_counter,
 ) -> Warm:
-    """Run every lane, time the first; `may_record` when no shape ever changes."""
+    """Run every lane, time the first; `may_record` where CUDA can and no shape ever changes."""
     for lane in lanes[1:]:
         _run(lane, feeds, batch, 1, host_s)
     first = lanes[0]
     _run(first, feeds, batch, WARMUP, host_s)
     plain = _run(first, feeds, batch, RUNS, host_s)
     host = f"from call to return {np.median(plain.host_ms):.3g} ms (host, copies in it)"
-    if not (may_record and cuda.graphs):
+    if not may_record:
         return Warm(times=plain, notes=(host,), refusals=())
     refusal = _record(first)
     if refusal is not None:
@@ -82,7 +80,7 @@ def _record(lane: Lane) -> Optional[Refusal]:
         lane.capture()
     except EngineError as error:  # CudaError is one
         return Refusal(
-            what="a CUDA graph",
+            what="CUDA graph",
             reason=f"{error.where}: {error.found}",
             instead="inferences are queued layer by layer",
         )

@@ -17,6 +17,8 @@ from edge.engines import BoardOptions, EngineOptions
 from edge.engines.tensorrt.engine import TensorRTEngine
 from edge.engines.tensorrt.ground import Doors
 from edge.engines.tensorrt.model_file import RANGES
+from edge.golden import write_golden
+from edge.goldeninputs import picture_inputs
 from edge.models import FLOAT_MODEL, MODEL, STRONG_MODEL
 from tests.edge import make_bundle
 from tests.edge.tensorrt.fake import Machine, fake_tensorrt
@@ -62,7 +64,7 @@ class Place:
         return TensorRTEngine(open_bundle(folder), options, self.doors())
 
 
-def make(folder: Any, precision: str = "fp32", **files: Any) -> Any:
+def make(folder: Any, precision: str = "fp32", golden: bool = False, **files: Any) -> Any:
     """Seal a bundle of tiny.onnx; `files`: content of `model`, `strong`, `float`, `ranges`."""
     folder.mkdir(parents=True)
     names = {"model": MODEL, "strong": STRONG_MODEL, "float": FLOAT_MODEL, "ranges": RANGES}
@@ -73,8 +75,18 @@ def make(folder: Any, precision: str = "fp32", **files: Any) -> Any:
     manifest = msgspec.structs.replace(
         make_bundle.tiny_manifest(), precision=precision, profile="jetson-orin-nano"
     )
+    if golden:
+        _add_golden(folder, manifest)
     seal(folder, manifest)
     return folder
+
+
+def _add_golden(folder: Any, manifest: Any) -> None:
+    frames = np.random.default_rng(1).integers(0, 256, (2, 48, 64, 3), np.uint8)
+    inputs = picture_inputs(list(frames), manifest.preprocess, "noise")
+    answers = [expected(folder, feeds["images"]) for feeds in inputs.as_fed(manifest)]
+    outputs = {name: np.stack([answer[name] for answer in answers]) for name in answers[0]}
+    write_golden(folder, manifest, inputs, outputs)
 
 
 def variant(name: str) -> bytes:
