@@ -11,6 +11,8 @@ from edge.selftest import Result, Rig, failed, impossible, passed
 
 __all__ = ["dla", "int8"]
 
+VERSIONS = ("8.0.1", "11.4.0")
+
 # TensorRT 10.7 was the last that had DLA, until 11.4.1 brought it back.
 NO_DLA_FROM, NO_DLA_UNTIL = (10, 8), (11, 4, 1)
 
@@ -22,7 +24,8 @@ def int8(rig: Rig) -> Result:
     builder = _builder(rig)
     if not hasattr(builder, "platform_has_fast_int8"):
         return impossible("this TensorRT no longer says it (11 removed platform_has_fast_int8)")
-    says, legal = bool(builder.platform_has_fast_int8), "int8" in rig.profile.precisions
+    says = bool(builder.platform_has_fast_int8)  # trt: until 10.16.1
+    legal = "int8" in rig.profile.precisions
     if says is not legal:
         return failed(f"TensorRT says {says}, {rig.profile.name} says {legal}")
     return passed(f"both say {legal}")
