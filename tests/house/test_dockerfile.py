@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import json
+import os
 import re
 import shlex
 import shutil
@@ -175,6 +176,25 @@ def test_everything_copied_is_there_and_nothing_ignores_it():
     assert {f"edge/jetson/requirements-{name}.txt" for name in LINES} < checked
     assert {"pyproject.toml", "calib", "devices", "edge"} < checked
     assert "compress" not in checked
+
+
+@pytest.mark.parametrize(
+    ("name", "found", "fits"),
+    [("4.6", "8.2.1", True), ("5.1", "8.5.2.2", True), ("6.2", "10.3.0", True),
+     ("7.2", "10.16.1.11", True), ("7.2", "10.13.3", False), ("6.2", "10.30.0", False),
+     ("5.1", "8.6.1", False)],
+)  # fmt: skip
+def test_the_build_stops_at_an_image_with_another_tensorrt(tmp_path, name, found, fits):
+    run = STAGES[-1].all("RUN")[0]
+    code = re.search(r'python -c "([^"]*)"', run)[1].replace("$JETPACK", name)
+    info = tmp_path / f"tensorrt-{found}.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: tensorrt\nVersion: {found}\n")
+    env = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
+    assert (done.returncode == 0) is fits, done.stderr
+    if not fits:
+        assert f"TensorRT {found} is not" in done.stderr
 
 
 def test_lists_of_packages_are_not_left_in_the_image():

@@ -16,6 +16,7 @@ from click.testing import CliRunner
 from devices.command import EXIT_STOPPED
 from edge.cli import cli
 from edge.commands.run import run
+from edge.engines import ENGINES
 from edge.sinks import SINKS
 from edge.sources import SOURCES
 
@@ -70,10 +71,12 @@ def test_it_runs_a_command_with_flags_that_exist(unit, environment):
     assert words[1] in cli.list_commands(None)
     shown = CliRunner().invoke(run, ["--help"]).output
     flags = [word for word in words[2:] if word.startswith("--")]
-    assert {"--source", "--sink"} <= set(flags)
+    assert {"--source", "--sink", "--engine"} <= set(flags)
     for flag in flags:
         assert re.search(rf"{flag}\b", shown), flag
     parsed = run.make_context("run", words[2:])
+    assert parsed.params["engine"] == "tensorrt"  # on a board nothing is emulated
+    assert "tensorrt" in ENGINES
     assert parsed.params["source"].partition("://")[0] in SOURCES
     assert parsed.params["sinks"][0].partition(":")[0] in SINKS
     assert str(parsed.params["bundle"]).startswith("/var/lib/jetpress/")
