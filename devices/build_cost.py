@@ -118,7 +118,7 @@ def build_seconds(kernels: int, latency_ms: float, precision: str) -> Triple:
     """Low, value, high of a build that has `kernels` to choose and whose network runs `latency_ms`.
 
     >>> [round(seconds) for seconds in build_seconds(50, 5.0, "fp16")]
-    [30, 145, 420]
+    [30, 145, 425]
     """
     time = _table().time
     low, value, high = (

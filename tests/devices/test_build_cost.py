@@ -37,7 +37,7 @@ def predicted(profile="jetson-nano", net=None, mode=None, **changes):
 
 
 def test_every_published_build_that_can_be_compared_lies_in_its_band(capsys):
-    """The band was chosen so: these builds are what it was fitted to, nothing was held out."""
+    """The band was widened until it was so: nothing was held out, and nothing is proven by it."""
     compared, off = [], []
     for build in published_builds():
         if not build.fits:
@@ -47,13 +47,13 @@ def test_every_published_build_that_can_be_compared_lies_in_its_band(capsys):
         compared.append(build)
         if build.bound != "at least":
             off.append(max(value / build.seconds, build.seconds / value))
-    assert len(compared) == 7
+    assert len(compared) == 8
     assert max(off) < 4
     with capsys.disabled():
         sys.stdout.write(
             f"\npublished builds in their band: {len(compared)}/{len(compared)} (fitted to them), "
-            f"the middle is off by a factor of {sorted(off)[len(off) // 2]:.1f} at the median, "
-            f"{max(off):.1f} at most; not compared: {len(published_builds()) - len(compared)}\n"
+            f"of {len(off)} whole ones the middle is off by a factor of "
+            f"{sorted(off)[len(off) // 2]:.1f} at the median, {max(off):.1f} at most; not compared: {len(published_builds()) - len(compared)}\n"
         )
 
 
