@@ -53,7 +53,7 @@ def test_every_published_build_that_can_be_compared_lies_in_its_band(capsys):
     with capsys.disabled():
         sys.stdout.write(
             f"\npublished builds in their band: {len(compared)}/{len(compared)} (fitted to them); "
-            f"of {len(off)} whole ones the middle is off by a factor of {middle:.1f} at the median, "
+            f"of {len(off)} whole ones the middle is off by {middle:.1f} times at the median, "
             f"{max(off):.1f} at most; not compared: {left_out}\n"
         )
 
