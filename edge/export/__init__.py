@@ -16,10 +16,9 @@ from devices.profile import Profile, load_profile
 from edge.bundle import Bundle
 from edge.errors import EdgeError
 from edge.gate import read_costs
-from edge.models import MODEL, STRONG_MODEL
 
 __all__ = ["Export", "ExportError", "ExportOptions", "batch_of", "header", "labels_file",
-           "model_file", "profile_of", "refuse"]  # fmt: skip
+           "profile_of", "refuse"]  # fmt: skip
 
 
 class ExportError(EdgeError):
@@ -69,15 +68,6 @@ def profile_of(bundle: Bundle, name: Optional[str]) -> Profile:
             refuse(manifest.name, f"{refusal.what}: {refusal.reason}",
                    f"a bundle that {profile.name} can run", refusal.instead)  # fmt: skip
     return profile
-
-
-def model_file(bundle: Bundle, profile: Profile) -> str:
-    """The model an engine is built from; TensorRT 11 takes the one with precision in its types."""
-    if profile.jetpack.dialect == "tensors-strong" and bundle.manifest.precision == "fp16":
-        bundle.path(STRONG_MODEL)
-        return STRONG_MODEL
-    bundle.path(MODEL)
-    return MODEL
 
 
 def batch_of(bundle: Bundle, options: ExportOptions) -> int:

@@ -15,9 +15,9 @@ from typing import Dict, Tuple
 
 from calib.preprocess import Preprocess
 from edge.bundle import Bundle
-from edge.export import Export, ExportOptions, batch_of, header, labels_file, model_file, refuse
+from edge.export import Export, ExportOptions, batch_of, header, labels_file, refuse
 from edge.export.nvinfer import Value, section
-from edge.export.plan import build_script, check_dla
+from edge.export.plan import build_script, check_dla, plan_model
 from edge.heads import ClassifyHead, SsdHead
 
 __all__ = ["CONFIG", "plan_config", "preprocess_keys"]
@@ -51,7 +51,7 @@ def plan_config(bundle: Bundle, options: ExportOptions) -> Export:
         text += "\n" + section("class-attrs-all", classes)
     files = {
         CONFIG: text.encode(),
-        "model.onnx": bundle.read(model_file(bundle, options.profile)),
+        "model.onnx": plan_model(bundle, options)[1],
         "build.sh": build_script(bundle, options, plan, batch),
     }
     if bundle.manifest.classes:
@@ -116,7 +116,7 @@ def _head_keys(
     if isinstance(head, ClassifyHead):
         return _classifier_keys(head, options)
     if not isinstance(head, SsdHead) or options.parser is None:
-        note = (f"network-type 100: nvinfer has no parser for a {_head_name(bundle)} head, so it "
+        note = (f"network-type 100: nvinfer has no parser for {_head_name(bundle)}, so it "
                 "attaches the raw outputs (output-tensor-meta) and draws no boxes")  # fmt: skip
         cure = "to have it draw them, write a parser library and export with --parser LIB:FUNCTION"
         return {"network-type": OTHER, "output-tensor-meta": True}, {}, (note, cure)
@@ -169,7 +169,7 @@ def _device(options: ExportOptions) -> str:
 
 
 def _head_name(bundle: Bundle) -> str:
-    return "SSD" if isinstance(bundle.manifest.head, SsdHead) else "raw"
+    return "an SSD head" if isinstance(bundle.manifest.head, SsdHead) else "a raw head"
 
 
 def _plan_notes(bundle: Bundle) -> Tuple[str, ...]:

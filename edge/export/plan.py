@@ -2,23 +2,40 @@
 
 `edge build` keeps engines in its own cache, with a header, for `edge run`. Triton and nvinfer read
 plans without one, which `trtexec` of JetPack writes. A plan fits one TensorRT version and one kind
-of GPU, so it is built on the board that runs it.
+of GPU, so it is built on the board that runs it, and where the server's own TensorRT is: a server
+in a container may bring another than JetPack's.
 """
 
 from __future__ import annotations
 
+import importlib
 import shlex
-from typing import Tuple
+from typing import Tuple, cast
 
 from devices.profile import Profile
 from edge.bundle import Bundle
-from edge.export import ExportOptions, header, model_file, refuse
+from edge.engines.tensorrt.dialect import DIALECTS, Dialect
+from edge.engines.tensorrt.model_file import model_for
+from edge.engines.tensorrt.settings import BuildSettings
+from edge.engines.tensorrt.workspace import workspace_mb
+from edge.export import ExportOptions, header, refuse
 
-__all__ = ["build_script", "check_dla", "trtexec_flags"]
+__all__ = ["build_script", "check_dla", "plan_model", "trtexec_flags"]
 
-WORKSPACE_MIB_MAX = 1024  # more helps no vision net of these sizes, and a Nano has 4 GB for all
 POOLS = (8, 4)  # TensorRT that has --memPoolSize; before it --workspace, 16 MiB when not given
 _FLAGS = {"fp32": (), "fp16": ("--fp16",), "int8": ("--int8", "--fp16")}
+
+
+def plan_model(bundle: Bundle, options: ExportOptions) -> Tuple[str, bytes]:
+    """The name and the bytes of the model that `edge build` would take for this board too."""
+    # A module fulfils the protocol; importlib cannot say so.
+    dialect = cast(Dialect, importlib.import_module(DIALECTS[options.profile.jetpack.dialect]))
+    settings = BuildSettings(
+        precision=bundle.manifest.precision,
+        workspace_mb=workspace_mb(options.profile),
+        dla_core=options.dla_cores[0] if options.dla_cores else None,
+    )
+    return model_for(bundle, dialect, settings)
 
 
 def trtexec_flags(bundle: Bundle, options: ExportOptions, batch: int) -> Tuple[str, ...]:
@@ -27,7 +44,7 @@ def trtexec_flags(bundle: Bundle, options: ExportOptions, batch: int) -> Tuple[s
     flags: Tuple[str, ...] = ()
     if profile.jetpack.dialect != "tensors-strong":  # there the types in the file say it
         flags += _FLAGS[manifest.precision]
-    mib = min(WORKSPACE_MIB_MAX, int(profile.number("cuda_visible_mib")) // 4)
+    mib = int(workspace_mb(profile) * 1e6 / 2**20)
     if profile.jetpack.tensorrt_version >= POOLS:
         flags += (f"--memPoolSize=workspace:{mib}",)
     else:
@@ -41,16 +58,20 @@ def trtexec_flags(bundle: Bundle, options: ExportOptions, batch: int) -> Tuple[s
 
 def build_script(bundle: Bundle, options: ExportOptions, plan: str, batch: int) -> bytes:
     """A POSIX shell script beside `model.onnx` that checks it and writes `plan`, a path from it."""
-    source = model_file(bundle, options.profile)
-    digest = bundle.manifest.files[source].sha256
+    digest = bundle.manifest.files[plan_model(bundle, options)[0]].sha256
     flags = " \\\n    ".join(shlex.quote(flag) for flag in trtexec_flags(bundle, options, batch))
     return (
         "#!/bin/sh\n"
         + header(bundle, options.profile, "The build of the TensorRT plan")
-        + f"""# Run it on the board, once. It takes minutes and tells its progress.
+        + f"""# Run it once on the board, in the server's container where it has one: a plan is
+# read by the very TensorRT that wrote it. It takes minutes and tells its progress.
 set -eu
 cd "$(dirname "$0")"
 trtexec=$(command -v trtexec || echo /usr/src/tensorrt/bin/trtexec)
+if [ ! -x "$trtexec" ]; then
+    echo "build.sh: no trtexec; run it on the board, after apt-get install libnvinfer-bin" >&2
+    exit 1
+fi
 echo '{digest}  model.onnx' | sha256sum -c -
 "$trtexec" --onnx=model.onnx --saveEngine={shlex.quote(plan + ".partial")} \\
     {flags}
@@ -75,9 +96,10 @@ def check_dla(bundle: Bundle, options: ExportOptions) -> None:
 def _check_dla_precision(bundle: Bundle, profile: Profile) -> None:
     precision = bundle.manifest.precision
     if precision == "int8":
-        refuse(f"--dla of {profile.name}", "a model with Q/DQ",
-               "FP16, or INT8 by a calibration cache: a DLA refuses Q/DQ up to TensorRT 10",
-               "export the fp16 bundle, or leave --dla away")  # fmt: skip
+        refuse(f"--dla of {profile.name}", "a model with Q/DQ, which a DLA refuses",
+               "fp16: INT8 there takes a calibration table, in whose place trtexec calibrates with "
+               "random numbers when it does not like it, without a word",
+               "export the fp16 bundle, or build this one by `edge build`")  # fmt: skip
     if precision == "fp32":
         refuse(f"--dla of {profile.name}", "fp32", "fp16: a DLA has no other here",
                "export the fp16 bundle, or leave --dla away")  # fmt: skip

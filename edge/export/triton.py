@@ -23,10 +23,9 @@ from edge.export import (
     batch_of,
     header,
     labels_file,
-    model_file,
     refuse,
 )
-from edge.export.plan import build_script, check_dla
+from edge.export.plan import build_script, check_dla, plan_model
 from edge.export.prototext import Message, Symbol, text_from_message
 from edge.heads import ClassifyHead
 from edge.models import MODEL
@@ -67,8 +66,7 @@ def plan_repository(bundle: Bundle, options: ExportOptions) -> Export:
     if options.backend == "onnxruntime":
         files[f"{name}/1/model.onnx"] = bundle.read(MODEL)
         return Export(files=files, notes=(*notes, *_onnxruntime_notes(bundle)))
-    source = model_file(bundle, options.profile)
-    files[f"{name}/build/model.onnx"] = bundle.read(source)
+    files[f"{name}/build/model.onnx"] = plan_model(bundle, options)[1]
     script = f"{name}/build/build.sh"
     files[script] = build_script(bundle, options, "../1/model.plan", batch)
     return Export(
@@ -76,7 +74,8 @@ def plan_repository(bundle: Bundle, options: ExportOptions) -> Export:
         folders=(f"{name}/1",),
         scripts=(script,),
         notes=(
-            f"a plan is built on the board: run {script} there; until then Triton cannot load it",
+            f"run {script} on the board, where Triton's own TensorRT is: it builds the plan, and "
+            "without one Triton cannot load the model",
             *notes,
             *_dla_notes(options),
         ),

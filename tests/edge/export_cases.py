@@ -13,6 +13,7 @@ import numpy as np
 from edge.bundle import Manifest, TensorSpec, open_bundle, seal
 from edge.export import ExportOptions, profile_of
 from edge.heads import ClassifyHead
+from edge.models import STRONG_MODEL
 
 _SPEC = importlib.util.spec_from_file_location(
     "make_bundle_for_exports", Path(__file__).parent / "make_bundle.py"
@@ -21,12 +22,14 @@ MAKER = importlib.util.module_from_spec(_SPEC)
 _SPEC.loader.exec_module(MAKER)
 
 
-def sealed(folder, *, precision="fp16", batch_open=False, costs=True, **changes):
+def sealed(folder, *, precision="fp16", batch_open=False, costs=True, strong=None, **changes):
     """A tiny bundle whose manifest has these fields changed; its model stays as it is."""
     if folder.exists():
         shutil.rmtree(str(folder))
     folder.mkdir(parents=True)
     shutil.copyfile(str(MAKER.MODEL), str(folder / "model.onnx"))
+    if strong is not None:
+        (folder / STRONG_MODEL).write_bytes(strong)
     if costs:
         priced = msgspec.structs.replace(MAKER.COSTS, batch_open=batch_open)
         (folder / "costs.json").write_bytes(msgspec.json.encode(priced))

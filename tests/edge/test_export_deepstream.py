@@ -172,8 +172,8 @@ def test_an_ssd_is_attached_raw_until_a_parser_is_named(tmp_path):
     raw = planned(tmp_path / "b")
     values = values_of(raw)["property"]
     assert (values["network-type"], values["output-tensor-meta"]) == ("100", "1")
-    assert any("no parser for a SSD head" in note for note in raw.notes)
-    assert "no parser for a SSD head" in raw.files[CONFIG].decode()
+    assert any("no parser for an SSD head" in note for note in raw.notes)
+    assert "no parser for an SSD head" in raw.files[CONFIG].decode()
     export = planned(tmp_path / "b", parser=PARSER)
     groups = values_of(export)
     values, classes = groups["property"], groups["class-attrs-all"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import os
 import random
@@ -9,9 +10,12 @@ import stat
 import subprocess
 from pathlib import Path
 
+import msgspec
 import pytest
 from click.testing import CliRunner
 
+from devices.jetpack import jetpack_line
+from devices.profile import Profile
 from edge.bundle import BundleError, TensorSpec
 from edge.commands.export import export
 from edge.export import Export, ExportError
@@ -136,9 +140,9 @@ def test_a_dla_is_refused_where_there_is_none_or_it_cannot(tmp_path, profile, pr
 @pytest.mark.parametrize(
     ("profile", "precision", "flags"),
     [
-        ("jetson-nano", "fp16", {"--fp16", "--workspace=989"}),  # a quarter of 3956 MiB, 8.2
-        ("jetson-nano", "fp32", {"--workspace=989"}),
-        ("jetson-orin-nano", "int8", {"--int8", "--fp16", "--memPoolSize=workspace:1024"}),
+        ("jetson-nano", "fp16", {"--fp16", "--workspace=183"}),  # 192 MB, TensorRT 8.2
+        ("jetson-nano", "fp32", {"--workspace=183"}),
+        ("jetson-orin-nano", "int8", {"--int8", "--fp16", "--memPoolSize=workspace:457"}),
     ],
 )
 def test_the_plan_is_built_with_the_bundles_precision(tmp_path, profile, precision, flags):
@@ -262,6 +266,34 @@ def test_the_script_builds_the_plan_once_the_model_is_the_sealed_one(tmp_path):
     assert not (model / "1" / "model.plan").exists()
 
 
+def test_a_computer_without_tensorrt_is_told_so(tmp_path):
+    if Path("/usr/src/tensorrt/bin/trtexec").exists():
+        pytest.skip("TensorRT is installed here")
+    bundle = sealed(tmp_path / "b")
+    write_export(tmp_path / "repo", plan_repository(bundle, options(bundle)), bundle)
+    script = tmp_path / "repo" / "tiny" / "build" / "build.sh"
+    env = {"PATH": "/usr/bin:/bin"}
+    done = subprocess.run(["/bin/sh", str(script)], env=env, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "run it on the board" in done.stderr
+    assert list((tmp_path / "repo" / "tiny" / "1").iterdir()) == []
+
+
+def test_the_plan_is_made_of_the_model_that_edge_build_takes(tmp_path, monkeypatch):
+    """TensorRT 11 has no precision flags: it takes the file with FP16 in its types."""
+    bundle = sealed(tmp_path / "b", strong=b"the strong model", profile="jetson-agx-orin")
+    asked = options(bundle)
+    weak = plan_repository(bundle, asked)
+    assert weak.files["tiny/build/model.onnx"] == bundle.read("model.onnx")
+    line = msgspec.structs.replace(jetpack_line("7.2"), tensorrt="11.4.1", dialect="tensors-strong")
+    monkeypatch.setattr(Profile, "jetpack", property(lambda self: line))
+    strong = plan_repository(bundle, asked)
+    assert strong.files["tiny/build/model.onnx"] == b"the strong model"
+    script = strong.files["tiny/build/build.sh"].decode()
+    assert "--fp16" not in script
+    assert hashlib.sha256(b"the strong model").hexdigest() in script
+
+
 def test_a_folder_with_files_is_left_as_it_was(tmp_path):
     bundle = sealed(tmp_path / "b")
     planned = plan_repository(bundle, options(bundle))
@@ -318,7 +350,7 @@ def test_the_command_writes_both_and_tells_what_is_left_to_do(tmp_path):
     assert done.exit_code == 0, done.output
     assert (tmp_path / "t" / "tiny" / "1").is_dir()
     assert (tmp_path / "d" / "config_infer_primary.txt").is_file()
-    assert "run tiny/build/build.sh there" in done.output
+    assert "run tiny/build/build.sh on the board" in done.output
     assert bundle.sha256 in (tmp_path / "t" / "tiny" / "config.pbtxt").read_text()
     assert bundle.sha256 in (tmp_path / "d" / "config_infer_primary.txt").read_text()
 
