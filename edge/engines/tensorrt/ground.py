@@ -11,6 +11,7 @@ All of it is looked at before anything is made.
 from __future__ import annotations
 
 import dataclasses
+import importlib
 from pathlib import Path
 from typing import Callable, List, Optional, Tuple
 
@@ -32,15 +33,13 @@ __all__ = ["Doors", "Ground", "settings_for", "survey"]
 
 
 def _probe() -> Device:
-    import edge.engines.cuda as cuda
-
-    return cuda.probe()
+    found: Device = importlib.import_module("edge.engines.cuda").probe()
+    return found
 
 
 def _open_cuda(name: Optional[str]) -> Cuda:
-    import edge.engines.cuda as cuda
-
-    return cuda.open_cuda(name)
+    opened: Cuda = importlib.import_module("edge.engines.cuda").open_cuda(name)
+    return opened
 
 
 @dataclasses.dataclass(frozen=True)
