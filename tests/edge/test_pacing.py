@@ -48,6 +48,14 @@ def test_every_frame_falls_behind_instead_of_dropping():
     assert seen(every_frame, 4, 0.25) == ([0, 1, 2, 3], [0.25, 0.4, 0.55, 0.7])
 
 
+def test_frames_count_from_when_the_loop_starts_not_from_when_its_clock_did():
+    clock = VirtualClock()
+    clock.sleep_until(60.0)  # a minute went into building the engine
+    arrived_s = [arrival.arrived_s for arrival in every_frame(frames(3), clock, Tally())]
+    assert arrived_s == pytest.approx([60.0, 60.1, 60.2])
+    assert clock.now_s() == pytest.approx(60.2)
+
+
 def test_the_slot_holds_the_latest_and_counts_what_it_replaced():
     slot = LatestSlot()
     a, b = (Arrival(frame, 0.0) for frame in frames(2))
