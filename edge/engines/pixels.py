@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from calib.preprocess import Preprocess, check_frame, grey_tables
 from calib.resize import column_taps, row_taps
-from edge.engines.cuda import Cuda
+from edge.engines.cuda import Cuda, CudaError
 from edge.engines.device_frame import MATRICES, DeviceFrame, Plane
 from edge.errors import EngineError
 
@@ -72,12 +72,16 @@ class GpuPreprocess:
         self._cuda = cuda
         self._image = compiled(cuda) if image is None else image
         self._kernels: Dict[str, int] = {}
-        self._constants = _Mirror(cuda, constants.size)
-        self._constants.host[:] = constants
-        self._taps = _Mirror(cuda, 16 * (preprocess.height + preprocess.width))
-        self._frame = _Mirror(cuda, 0)
+        self._constants, self._taps, self._frame = _Mirror(cuda), _Mirror(cuda), _Mirror(cuda)
         self._plan: Optional[_Plan] = None
         self._busy: Optional[int] = None  # the stream that may still read what is page-locked
+        try:
+            self._constants.grow(constants.size)
+            self._taps.grow(16 * (preprocess.height + preprocess.width))
+        except CudaError:
+            self.close()
+            raise
+        self._constants.host[:] = constants
 
     def __enter__(self) -> GpuPreprocess:
         return self
@@ -164,14 +168,12 @@ class GpuPreprocess:
 
 
 class _Mirror:
-    """Page-locked bytes and device memory for them."""
+    """Page-locked bytes and device memory for them; none of either at first."""
 
-    def __init__(self, cuda: Cuda, size_bytes: int) -> None:
+    def __init__(self, cuda: Cuda) -> None:
         self._cuda = cuda
         self.host: NDArray[np.uint8] = np.empty(0, np.uint8)
         self.address = 0
-        if size_bytes:
-            self.grow(size_bytes)
 
     def grow(self, size_bytes: int) -> None:
         """Be of this size; what was in it is lost, also when there is no room for it."""
