@@ -15,7 +15,7 @@ import dataclasses
 import importlib
 import textwrap
 from pathlib import Path
-from typing import Callable, List, Literal, Mapping, Tuple
+from typing import Callable, Dict, List, Literal, Mapping, Tuple
 
 import msgspec
 
@@ -56,6 +56,7 @@ ONLY = {
             "clocks", "sensors", "engine cache", "systemd"),
     HOST: ("ONNX Runtime",),
 }  # fmt: skip
+JETSON_FILES = ("JetPack", "power mode", "clocks", "sensors")  # only a Jetson has what they read
 
 State = Literal["ok", "warn", "missing", "none"]
 
@@ -139,6 +140,8 @@ def _line(place: Place, name: str, checks: Mapping[str, str]) -> Line:
     other = HOST if place.role == BOARD else BOARD
     if name in ONLY[other]:
         return none(_OTHER[other])
+    if name in JETSON_FILES and not place.board.is_jetson:
+        return none(_OTHER[BOARD])
     module, _, attribute = checks[name].partition(":")
     check: Callable[[Place], Line] = getattr(importlib.import_module(module), attribute)
     return check(place)
@@ -152,16 +155,19 @@ _OTHER = {
 
 def text(diagnosis: Diagnosis) -> str:
     """The lines for a terminal; parts of the other role are one line, the verdict is the last."""
-    other = HOST if diagnosis.role == BOARD else BOARD
-    folded = [line.what for line in diagnosis.of("none") if line.found == _OTHER[other]]
     wide = max((len(line.what) for line in diagnosis.lines), default=0)
+    folded: Dict[str, List[str]] = {role: [] for role in _OTHER}
     rows: List[str] = []
     for line in diagnosis.lines:
-        if line.what not in folded:
+        role = next((role for role, found in _OTHER.items() if line.found == found), None)
+        if role is None:
             rows += _rows(line, wide)
-    if folded:
-        found = f"{_OTHER[other]} ({', '.join(folded)})"
-        rows += _rows(Line(what=f"{other} only", state="none", found=found), wide)
+        else:
+            folded[role].append(line.what)
+    for role, whats in folded.items():
+        if whats:
+            found = f"{_OTHER[role]} ({', '.join(whats)})"
+            rows += _rows(Line(what=f"{role} only", state="none", found=found), wide)
     return "\n".join([*rows, _verdict(diagnosis)])
 
 

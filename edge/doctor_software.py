@@ -86,6 +86,9 @@ def cuda(place: Place) -> Line:
         device = place.probe()
     except CudaError as error:
         return missing(f"{error.where}: {error.found}", _cuda_cure(place) or error.cure)
+    except BROKEN as error:  # a driver's library of another architecture, or half of one
+        cure = _cuda_cure(place) or "run this on a board, or ask with --for host"
+        return missing(f"asking the driver: {_words(error)}", cure)
     said = (f"{device.name}, SM {device.compute_capability}, driver for CUDA {device.driver}, "
             f"{device.total_bytes / 1e6:.0f} MB")  # fmt: skip
     profile = place.board.profile
@@ -129,7 +132,7 @@ def opencv(place: Place) -> Line:
     if place.role != BOARD or gstreamer:
         return ok(said) if gstreamer or ffmpeg else warn(f"{said}: no video is read", install)
     where = str(getattr(cv2, "__file__", ""))
-    if "site-packages" in where:
+    if "site-packages" in where and place.board.is_jetson:
         return warn(
             f"{said}: a wheel of pip hides JetPack's OpenCV, and CSI cameras need its GStreamer",
             "pip uninstall opencv-python opencv-python-headless opencv-contrib-python, then "

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from edge.board import identify
-from edge.doctor import BOARD, CHECKS, HOST, ONLY, Place, diagnose, text
+from edge.doctor import BOARD, CHECKS, HOST, JETSON_FILES, ONLY, Place, diagnose, text
 from edge.doctor_software import opencv_has
 from edge.engines.cuda import Device, NoDeviceError
 from tests.edge.boards.trees import BOARDS, build, write
@@ -168,9 +168,15 @@ def test_a_host_is_asked_for_no_part_of_a_board(tmp_path):
 
 
 def test_a_host_asked_as_a_board_hears_in_one_line_that_it_is_none(tmp_path):
-    line = lines(place(tmp_path), "board")["board"]
-    assert (line.state, line.found) == ("missing", "not a Jetson")
-    assert "--for host" in line.cure
+    wheel = cv2(gstreamer="NO", file="/opt/venv/lib/python3.10/site-packages/cv2/cv2.so")
+    there = place(tmp_path, load=installed(cv2=wheel), probe=no_gpu)
+    found = lines(there)
+    assert (found["board"].state, found["board"].found) == ("missing", "not a Jetson")
+    assert "--for host" in found["board"].cure
+    assert {found[name].state for name in JETSON_FILES} == {"none"}
+    assert "JetPack" not in found["OpenCV"].found
+    shown = text(diagnose(there))
+    assert shown.count("not a Jetson: nothing to cure (JetPack, power mode, clocks, sensors)") == 1
 
 
 def test_a_wheel_of_pip_that_hides_jetpacks_opencv_is_said_with_the_cure(orin):
@@ -216,6 +222,17 @@ def test_jetpack_4_is_told_of_the_dockerfile(tmp_path):
     root = build("jetson-nano", tmp_path)
     line = lines(place(root, load=installed()), "TensorRT")["TensorRT"]
     assert "Dockerfile.jetson" in line.cure
+
+
+def test_a_driver_that_cannot_be_asked_is_a_line_with_the_cure_of_its_place(orin):
+    def half():
+        raise OSError("libcuda.so.1: wrong ELF class")
+
+    line = lines(place(orin, probe=half), "CUDA")["CUDA"]
+    assert line.found == "asking the driver: libcuda.so.1: wrong ELF class"
+    assert "nvidia-l4t-cuda" in line.cure
+    write(orin, {"/.dockerenv": ""})
+    assert "--runtime nvidia" in lines(place(orin, probe=no_gpu), "CUDA")["CUDA"].cure
 
 
 def test_another_gpu_than_the_profiles_is_said(orin):

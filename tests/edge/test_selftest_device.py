@@ -90,6 +90,17 @@ def test_a_device_that_breaks_a_promise_fails_it(rig, name, fake, words):
     assert words in result.reason
 
 
+@pytest.mark.parametrize(
+    ("counted", "end", "words"),
+    [((0, 30720), PASS, "30720 numbers, bit for bit"), ((3, 30720), FAIL, "3 of 30720 numbers"),
+     ((0, 0), FAIL, "0 of 0 numbers")],
+)  # fmt: skip
+def test_the_kernels_numbers_are_counted_and_none_compared_proves_nothing(rig, counted, end, words):
+    pixels = types.SimpleNamespace(differences=lambda cuda: counted)
+    result = outcome(rig(load=Loader(edge_engines_pixels=pixels)), "preprocess-kernel")
+    assert (result.outcome, words in result.reason) == (end, True)
+
+
 def test_graphs_that_a_backend_lacks_are_not_possible(rig):
     result = outcome(rig(open_cuda=lambda _: FakeCuda(Machine(graphs=False))), "graphs")
     assert (result.outcome, result.reason) == (IMPOSSIBLE, "fake has no graphs here")
