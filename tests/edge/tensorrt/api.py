@@ -14,6 +14,7 @@ from pathlib import Path
 
 NAMES = Path(__file__).parent / "api_names.json"
 RTX = "rtx-1.7.1"
+RTX_WORD = "rtx"  # as marks in the source call it
 
 
 @functools.lru_cache(maxsize=None)

@@ -38,7 +38,7 @@ def cleaned(table):
         result[name] = kept
     if "Severity" in result and "ILogger.Severity" not in result:
         # Source says `enum_(ILogger, "Severity").export_values()`: an imported one is nested.
-        values = result.pop("Severity")
+        values = result.pop("Severity") & set(SEVERITY)
         for owner in ("ILogger", "Logger"):
             result[owner] = result.get(owner, set()) | {"Severity", *SEVERITY}
             result[f"{owner}.Severity"] = values
@@ -83,7 +83,7 @@ def dumped(stored):
 def main(arguments):
     kind, place = arguments
     if kind == "compact":
-        print(dumped(compact(json.loads(Path(place).read_text()))), end="")
+        sys.stdout.write(dumped(compact(json.loads(Path(place).read_text()))))
 
 
 if __name__ == "__main__":
