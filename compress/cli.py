@@ -45,6 +45,8 @@ CLOSED = {errno.EACCES, errno.EPERM, errno.EROFS}
                    "the run ends in. Default: auto, as suits the board.")  # fmt: skip
 @click.option("--distil-steps", type=click.IntRange(min=0), metavar="N",
               help="Training steps; more is slower and usually better.")  # fmt: skip
+@click.option("--dla", is_flag=True,
+              help="Seal the model before Q/DQ too: INT8 on the board's DLA needs it.")  # fmt: skip
 @click.option("--mode", metavar="NAME", help="Power mode of the board. Default: the profile's.")
 @limit_flags
 @click.option("--out", type=click.Path(path_type=Path), metavar="DIR",
@@ -85,6 +87,8 @@ def _run(model: str | None, profile_name: str, options: dict[str, Any]) -> int:
     sys.path.append(str(Path.cwd()))  # a factory in a file beside the user is found, last
     profile = load_profile(profile_name)
     profile.mode(options["mode"])
+    if options["dla"]:
+        _require_dla(profile)
     job = Job(
         source=_source(model, options),
         profile=profile,
@@ -95,6 +99,7 @@ def _run(model: str | None, profile_name: str, options: dict[str, Any]) -> int:
         teacher=options["teacher"],
         choice=_choice(options),
         recipe=options["recipe"],
+        dla=options["dla"],
         out=options["out"],
         cache=cache_folder(),
         seed=options["seed"],
@@ -128,6 +133,20 @@ def _source(model: str | None, options: dict[str, Any]) -> Any:  # noqa: ANN401 
     from compress.import_model import source_from_text
 
     return source_from_text(model, spec=options["spec"], image_hw=_size(options["size"]))
+
+
+def _require_dla(profile: Any) -> None:  # noqa: ANN401 - a Profile
+    from devices.profile import profile_names
+
+    boards = [load_profile(name) for name in profile_names()]
+    with_dla = [board.name for board in boards if board.number("dla_cores")]
+    if profile.name not in with_dla:
+        raise FlagError(
+            "--dla",
+            found=f"{profile.name}, which has no DLA",
+            expected="a board that has one: " + ", ".join(with_dla),
+            cure="leave --dla out: the GPU runs the bundle as it is",
+        )
 
 
 def _choice(options: dict[str, Any]) -> Any:  # noqa: ANN401 - a Choice

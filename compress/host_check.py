@@ -25,7 +25,7 @@ from devices.errors import JetpressError, MissingExtraError
 from devices.profile import Profile
 from edge.gate import Judgement
 
-__all__ = ["HostCheck", "HostCheckError", "check_on_host", "with_doubts"]
+__all__ = ["HostCheck", "HostCheckError", "check_on_host", "check_twin", "with_doubts"]
 
 
 class HostCheckError(JetpressError):
@@ -70,6 +70,24 @@ def check_on_host(
         words=(*ours.words, *theirs.words),
         refusals=(*ours.refusals, *theirs.refusals),
         doubts=theirs.doubts,
+    )
+
+
+def check_twin(path: Path, build: Callable[[Path], RtxResult] = parse_and_build) -> HostCheck:
+    """Ask NVIDIA's parser and builder about the typed twin, which TensorRT 11 would be given.
+
+    Without the package nothing is said: `check_on_host` has said it.
+    """
+    try:
+        theirs = _by_nvidia(build(path))
+    except MissingExtraError:
+        return HostCheck(words=())
+    return HostCheck(
+        words=tuple(f"{path.name}: {words}" for words in theirs.words),
+        doubts=tuple(
+            msgspec.structs.replace(doubt, what=f"{doubt.what}, of {path.name}")
+            for doubt in theirs.doubts
+        ),
     )
 
 

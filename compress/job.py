@@ -23,8 +23,9 @@ from typing import IO, Protocol
 import msgspec
 
 from compress.assets import ASSETS, fetch_all
+from compress.board_files import sealed_words
 from compress.console import hung
-from compress.host_check import check_on_host, with_doubts
+from compress.host_check import HostCheck, check_on_host, check_twin, with_doubts
 from compress.import_model import ModelSource, import_model
 from compress.inputs import Frames, packaged_frames, user_frames
 from compress.passes import Context, Result, run_passes
@@ -41,6 +42,7 @@ from devices.profile import Profile
 from devices.wholefile import write_whole
 from edge.bundle import Bundle, open_bundle
 from edge.gate import Judgement, judge_bundle, render_checks
+from edge.models import STRONG_MODEL
 
 __all__ = ["Job", "JobError", "Voice", "run_job"]
 
@@ -72,6 +74,7 @@ class Job:
     labels: Path | None = None
     teacher: str | None = None
     recipe: Path | None = None
+    dla: bool = False
     out: Path | None = None
     seed: int = 0
     threads: int = 2
@@ -120,16 +123,18 @@ def _run(job: Job, voice: Voice) -> int:
     checked = check_on_host(rows[-1].bundle.path("model.onnx"), job.profile)
     for words in checked.words:
         voice.say(hung("checked", words))
-    step = Seal(accuracy=rows[-1].accuracy, refusals=checked.doubts)
+    step = Seal(accuracy=rows[-1].accuracy, refusals=checked.doubts, dla=job.dla)
     final = _seal(rows[-1].bundle, step, context, job.folder)
+    voice.say(hung("sealed", sealed_words(final)))
+    twin = _check_twin(final, voice)
     judgement = judge_bundle(final, job.profile, budget=job.budget, mode=job.mode)
-    judgement = with_doubts(judgement, checked)
+    judgement = with_doubts(with_doubts(judgement, checked), twin)
     finished = Finished(
         rows=rows,
         bundle=final,
         judgement=judgement,
         refusals=(*recipe.refusals, *frames.refusals, *refusals, *checked.refusals),
-        notes=checked.words,
+        notes=(*checked.words, *twin.words),
         inputs=frames.inputs,
     )
     report_run(job, finished, judge)
@@ -173,6 +178,15 @@ def _seal(last: Bundle, step: Seal, context: Context, folder: Path) -> Bundle:
     fresh.rename(home)
     shutil.rmtree(old, ignore_errors=True)
     return open_bundle(home)
+
+
+def _check_twin(final: Bundle, voice: Voice) -> HostCheck:
+    if STRONG_MODEL not in final:
+        return HostCheck(words=())
+    checked = check_twin(final.path(STRONG_MODEL))
+    for words in checked.words:
+        voice.say(hung("checked", words))
+    return checked
 
 
 def _frames(job: Job, weights: _Fetcher, first: Bundle) -> Frames:

@@ -15,6 +15,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from compress.board_files import FRAMES, add_float_model, add_golden, add_strong_twin, frames_of
 from compress.distill import DistilOptions
 from compress.kernel_widths import Pricing
 from compress.lint import lint
@@ -23,7 +24,6 @@ from compress.progress import Task
 from compress.prune import PruneOptions
 from compress.quantize.fp16 import fp16_overflows
 from compress.quantize.int8 import Int8Options, load_model, quantize_int8
-from compress.scene import spaced
 from compress.teach import cut, label_key, teach_scene, teach_twin
 from compress.teacher import SceneTeacher
 from compress.workshop import ZOO_FAMILY, factory_of, family, has_workshop, save_net
@@ -33,7 +33,7 @@ from edge.gate import read_costs, write_accuracy
 
 __all__ = ["Distil", "Fp16", "Int8", "Prune", "Seal"]
 
-FP16_FRAMES = 20  # looked at for values that FP16 cannot hold
+FP16_FRAMES = FRAMES  # looked at for values that FP16 cannot hold
 _Feeds = Iterator[Mapping[str, NDArray[np.float32]]]
 
 
@@ -148,7 +148,7 @@ class Int8(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         with context.progress.task("calibrating INT8", count) as task:
             result = quantize_int8(
                 source.path("model.onnx"),
-                _feeds(source, context, count),
+                frames_of(source, context, count),
                 folder / "model.onnx",
                 options,
                 on_frame=task.advance,
@@ -195,7 +195,7 @@ class Fp16(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         model = load_model(source.path("model.onnx"))
         frames = 0 if context.train is None else min(len(context.train), FP16_FRAMES)
         with context.progress.task("looking for FP16 overflows", frames) as task:
-            feeds = _ticked(_feeds(source, context, frames), task) if frames else iter(())
+            feeds = _ticked(frames_of(source, context, frames), task) if frames else iter(())
             manifest = _next(source, refusals=fp16_overflows(model, feeds))
         return msgspec.structs.replace(manifest, precision="fp16")
 
@@ -210,14 +210,16 @@ class Fp16(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 class Seal(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What the board gets: the model, its ranges, costs and accuracy, and no workshop.
+    """What the board gets: the model and what it is built and checked by, and no workshop.
 
-    `refusals` are what was found out about the finished model, beside what its passes refused.
+    `refusals` are what was found out about the finished model, beside what its passes refused;
+    `dla` adds what INT8 on a DLA is built from.
     """
 
     name: ClassVar[str] = "seal"
     accuracy: tuple[Measurement, ...] = ()
     refusals: tuple[Refusal, ...] = ()
+    dla: bool = False
 
     def settings(self, context: Context) -> dict[str, Any]:
         whole = msgspec.json.encode((self.accuracy, self.refusals))
@@ -225,6 +227,8 @@ class Seal(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
             "profile": context.profile.name,
             "accuracy": {fact.name: fact.text() for fact in self.accuracy},
             "facts_sha256": hashlib.sha256(whole).hexdigest(),
+            "dla": self.dla,
+            "train": context.train.sha256 if context.train is not None else "",
         }
 
     def requires(self, source: Bundle, context: Context) -> Refusal | None:
@@ -236,8 +240,20 @@ class Seal(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
                 shutil.copyfile(source.path(name), folder / name)
         if self.accuracy:
             write_accuracy(folder, self.accuracy)
-        manifest = _next(source, refusals=self.refusals)
+        found = self._add_files(source, folder, context)
+        manifest = _next(source, refusals=(*self.refusals, *found))
         return msgspec.structs.replace(manifest, profile=context.profile.name)
+
+    def _add_files(self, source: Bundle, folder: Path, context: Context) -> tuple[Refusal, ...]:
+        with context.progress.task("sealing what a board checks by", 3) as task:
+            inputs, found = add_golden(source, folder, context)
+            task.advance()
+            found += add_strong_twin(source, folder, context, inputs)
+            task.advance()
+            if self.dla:
+                found += add_float_model(source, folder, context)
+            task.advance()
+        return found
 
     def ensures(self, source: Bundle, result: Bundle) -> None:
         if source.manifest.files["model.onnx"] != result.manifest.files["model.onnx"]:
@@ -278,12 +294,3 @@ def _ticked(feeds: _Feeds, task: Task) -> _Feeds:
     for feed in feeds:
         yield feed
         task.advance()
-
-
-def _feeds(source: Bundle, context: Context, count: int) -> _Feeds:
-    """The first input's tensor of evenly spread training frames."""
-    assert context.train is not None
-    name, train = source.manifest.inputs[0].name, context.train
-    samples = tuple(train.samples[index] for index in spaced(len(train), count))
-    chosen = msgspec.structs.replace(context.train, samples=samples)
-    return ({name: source.manifest.preprocess(frame)} for frame in chosen.frames())

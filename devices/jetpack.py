@@ -23,7 +23,8 @@ class JetPackError(JetpressError):
 class JetPack(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One line of system images; `boards` are the profile names it supports.
 
-    `opset_max` is the highest ONNX opset its TensorRT parser documents.
+    `opset_max` is the highest ONNX opset its TensorRT parser documents; `strong_from` the version
+    from which TensorRT 11 can be installed in place of the line's own, "" where it cannot.
     """
 
     name: str
@@ -36,6 +37,7 @@ class JetPack(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     opset_max: int
     dialect: Dialect
     boards: Tuple[str, ...]
+    strong_from: str = ""
     note: str = ""
 
     def __post_init__(self) -> None:

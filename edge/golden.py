@@ -237,7 +237,7 @@ def _sqnr_db(y: NDArray[np.float64], z: NDArray[np.float64]) -> float:
     signal = float(np.square(y - y.mean()).sum()) if y.size else 0.0
     if noise == 0.0:
         return SQNR_MAX_DB
-    if signal == 0.0:
+    if signal == 0.0 or not np.isfinite(noise):
         return -SQNR_MAX_DB
     return float(np.clip(10 * np.log10(signal / noise), -SQNR_MAX_DB, SQNR_MAX_DB))
 

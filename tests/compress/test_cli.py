@@ -146,6 +146,10 @@ def test_without_frames_int8_is_refused_and_accuracy_is_unknown(compress):
         ([SMALL, "--profile", "jetson-nano", "--prune", "x"], ["--prune", "0.5"]),
         ([SMALL, "--profile", "jetson-nano", "--fps-min", "-1"], ["--fps-min", "0 or more"]),
         ([SMALL, "--profile", "jetson-nano", "--mode", "99W"], ["99W"]),
+        (
+            [SMALL, "--profile", "jetson-orin-nano", "--dla"],
+            ["jetson-orin-nano, which has no DLA", "jetson-orin-nx", "leave --dla out"],
+        ),
         ([SMALL, "--profile", "jetson-nano", "--labels", "x.json"], ["--data"]),
         ([SMALL, "--profile", "jetson-nano", "--data", "no-such-folder"], ["no-such-folder"]),
         ([SMALL, "--profile", "jetson-nano", "--recipe", "no.toml"], ["no.toml"]),
@@ -304,7 +308,7 @@ def test_a_run_without_a_terminal_prints_its_lines_and_nothing_on_standard_error
     assert (done.returncode, done.stderr) == (0, "")
     starts = {line.split(" ")[0] for line in done.stdout.splitlines() if line[:1].strip()}
     assert starts == {
-        "baseline", "distil", "int8", "checked", "limit", "fps_min", "engine_mb_max",
+        "baseline", "distil", "int8", "checked", "sealed", "limit", "fps_min", "engine_mb_max",
         "memory_mb_max", "accuracy_drop_max", "board:", "note:", "pass:", "basis:", "report:",
         "bundle:",
     }  # fmt: skip

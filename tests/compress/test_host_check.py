@@ -5,7 +5,7 @@ from __future__ import annotations
 import onnx
 import pytest
 
-from compress.host_check import HostCheckError, check_on_host, with_doubts
+from compress.host_check import HostCheck, HostCheckError, check_on_host, check_twin, with_doubts
 from compress.rtx import RtxResult
 from devices.budget import Outcome, Verdict
 from devices.errors import MissingExtraError
@@ -61,6 +61,23 @@ def test_a_file_nvidia_refuses_is_a_refusal_with_the_node_and_its_words(clean):
     (doubt,) = checked.doubts
     assert (doubt.count, doubt.reason) == (2, "EfficientNMS_TRT nms: no such plugin")
     assert "refuse it" in checked.words[1]
+
+
+def test_the_typed_twin_is_asked_about_by_name_and_its_refusal_is_a_doubt(clean):
+    taken = check_twin(clean, answer())
+    assert taken.doubts == ()
+    assert taken.words[0].startswith("m.onnx: NVIDIA's parser and builder (TensorRT-RTX 1.7.1")
+    fault = Fault(node="n", operator="Mod", text="no FP16", cure="")
+    (doubt,) = check_twin(clean, answer(built=False, faults=(fault,))).doubts
+    assert doubt.what.endswith("of m.onnx")
+    assert doubt.reason == "Mod n: no FP16"
+
+
+def test_without_nvidias_parser_nothing_is_said_of_the_twin(clean):
+    def missing(path):
+        raise MissingExtraError("tensorrt_rtx", extra="check", needed_for=str(path))
+
+    assert check_twin(clean, missing) == HostCheck(words=())
 
 
 def test_a_warning_about_qdq_is_counted_once_a_text(clean):

@@ -214,6 +214,8 @@ def test_the_figure_is_a_known_one():
     assert match.sqnr_db == pytest.approx(20, abs=1e-3)  # the worse picture
     assert match.worst_abs == pytest.approx(0.1, abs=1e-6)
     assert match_output("y", [y + 100], [np.full(4, 100.0, np.float32)]).sqnr_db == 0
+    assert match_output("y", [y], [y * np.nan]).sqnr_db == -SQNR_MAX_DB
+    assert match_output("y", [y * 0], [y]).sqnr_db == -SQNR_MAX_DB
 
 
 def two_inputs(manifest):
