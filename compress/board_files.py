@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calib.ranges import Ranges
+from calib.samples import CalibrationSet
 from compress.passes import Context
 from compress.quantize.errors import QuantizeError
 from compress.quantize.int8 import load_model, save_model
@@ -32,10 +33,10 @@ from compress.stages import board_view
 from devices.budget import Refusal
 from devices.profile import Profile
 from edge.bundle import Bundle
-from edge.golden import LIMIT_DB, GoldenError, match_output, write_golden
+from edge.golden import LIMIT_DB, GoldenError, match_output, read_golden, write_golden
 from edge.goldeninputs import GoldenInputs, is_picture_net, picture_inputs
 from edge.manifest import Manifest
-from edge.models import FLOAT_MODEL, STRONG_MODEL
+from edge.models import FLOAT_MODEL, STRONG_MODEL, beside
 
 __all__ = ["add_float_model", "add_golden", "add_strong_twin", "may_be_strong", "sealed_words"]
 
@@ -129,18 +130,10 @@ def may_be_strong(profile: Profile) -> bool:
 
 
 def sealed_words(bundle: Bundle) -> str:
-    """What was sealed beside the model, for a terminal: each file with its MB."""
-    files = bundle.manifest.files
-    words = {
-        "golden.npz": "golden outputs, with the pictures they answer to",
-        STRONG_MODEL: "FP16 in its types for TensorRT 11",
-        FLOAT_MODEL: "before Q/DQ, for a DLA",
-    }
-    return "; ".join(
-        f"{name} {files[name].bytes / 1e6:.2f} MB ({text})"
-        for name, text in words.items()
-        if name in files
-    )
+    """What was sealed beside the model, for a terminal."""
+    golden = read_golden(bundle)
+    answering = f" ({golden.origin}, in the bundle as they are)" if golden is not None else ""
+    return "; ".join(beside(bundle.manifest.files)).replace("inputs", f"inputs{answering}", 1)
 
 
 def frames_of(
@@ -150,15 +143,13 @@ def frames_of(
     if context.train is None:
         return
     name = source.manifest.inputs[0].name
-    for frame in _spread(context, count):
+    for frame in _spread(context.train, count).frames():
         yield {name: source.manifest.preprocess(frame)}
 
 
-def _spread(context: Context, count: int) -> Iterator[NDArray[np.uint8]]:
-    assert context.train is not None
-    train = context.train
+def _spread(train: CalibrationSet, count: int) -> CalibrationSet:
     samples = tuple(train.samples[index] for index in spaced(len(train), count))
-    yield from msgspec.structs.replace(train, samples=samples).frames()
+    return msgspec.structs.replace(train, samples=samples)
 
 
 def _golden_inputs(manifest: Manifest, context: Context) -> GoldenInputs:
@@ -171,9 +162,9 @@ def _golden_inputs(manifest: Manifest, context: Context) -> GoldenInputs:
     if context.train is None:
         pictures = [_light(seed) for seed in range(GOLDEN_FRAMES)]
         return picture_inputs(pictures, manifest.preprocess, "generated pictures, no frames")
-    frames = list(_spread(context, GOLDEN_FRAMES))
-    name = Path(context.train.root).name
-    return picture_inputs(frames, manifest.preprocess, f"{len(frames)} frames of {name}")
+    shown = _spread(context.train, GOLDEN_FRAMES)
+    names = " and ".join(Path(sample.source).name for sample in shown.samples)
+    return picture_inputs(list(shown.frames()), manifest.preprocess, f"frames {names}")
 
 
 def _random(rng: np.random.Generator, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:

@@ -125,7 +125,8 @@ def _run(job: Job, voice: Voice) -> int:
         voice.say(hung("checked", words))
     step = Seal(accuracy=rows[-1].accuracy, refusals=checked.doubts, dla=job.dla)
     final = _seal(rows[-1].bundle, step, context, job.folder)
-    voice.say(hung("sealed", sealed_words(final)))
+    if words := sealed_words(final):
+        voice.say(hung("sealed", words))
     twin = _check_twin(final, voice)
     judgement = judge_bundle(final, job.profile, budget=job.budget, mode=job.mode)
     judgement = with_doubts(with_doubts(judgement, checked), twin)

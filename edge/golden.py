@@ -28,14 +28,14 @@ from edge.bundle import Bundle
 from edge.errors import EdgeError, EngineError
 from edge.goldeninputs import GoldenInputs, is_picture_net
 from edge.manifest import Manifest, TensorSpec
+from edge.models import GOLDEN_FILE
 from edge.npz import NpzError, arrays_from_npz, npz_from_arrays
 
-__all__ = ["GOLDEN_FILE", "LIMIT_DB", "SQNR_MAX_DB", "Golden", "GoldenError",
+__all__ = ["LIMIT_DB", "SQNR_MAX_DB", "Golden", "GoldenError",
            "GoldenMismatchError", "GoldenResult", "OutputMatch", "check_golden", "golden_bytes",
            "golden_from_bytes", "match_output", "read_golden", "require_golden",
            "write_golden"]  # fmt: skip
 
-GOLDEN_FILE = "golden.npz"
 FORMAT = 1
 # Below it an engine is wrong. Measured on the packaged net, worst output, in its three forms:
 #   honest rounding    FP16 46 to 56 dB, TF32 47 to 55 dB, INT8 with float rests in FP16 29 dB

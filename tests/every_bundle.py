@@ -42,7 +42,7 @@ def check(sealed):
     """Plain values for another process: how many bundles, what was refused; None for no bundle."""
     if not sealed.bundles:
         return None
-    result = {"bundles": sorted(sealed.bundles), "files": len(sealed.files), "refused": [],
+    result = {"bundles": sorted(sealed.bundles), "files": sorted(sealed.files), "refused": [],
               "profiles": sorted({profile for profile, _, _ in sealed.bundles.values()}),
               "asked": importlib.util.find_spec("tensorrt_rtx") is not None}  # fmt: skip
     if not result["asked"]:
@@ -66,10 +66,10 @@ def summary(results):
         return [f"NVIDIA's builder was not asked about {len(bundles)} bundles for Orin/Thor: "
                 f"it {MISSING}"]  # fmt: skip
     taken = len(bundles) - len(refused)
-    files = sum(result["files"] for result in results)
+    files = {digest for result in results for digest in result["files"]}
     return [
         f"{taken} of {len(bundles)} bundles for Orin/Thor profiles parse and build in "
-        f"tensorrt_rtx ({files} model files, {len(profiles)} profiles; on this host, not a board)",
+        f"tensorrt_rtx ({len(files)} model files, {len(profiles)} profiles; on this host, not a board)",
         *(f"  refused: {words}" for words in refused.values()),
     ]
 

@@ -8,6 +8,7 @@ import click
 
 from edge.bundle import open_bundle
 from edge.flags import BUNDLE
+from edge.models import beside
 
 __all__ = ["verify"]
 
@@ -23,4 +24,6 @@ def verify(bundle: Path) -> None:
                f"for {manifest.profile or 'any board'}")  # fmt: skip
     click.echo(f"lineage    {' -> '.join(step.name for step in manifest.lineage) or 'none'}")
     click.echo(f"files      {len(manifest.files)}, {size_mb:.2f} MB, every byte as sealed")
+    for line in beside(manifest.files):
+        click.echo(f"           {line}")
     click.echo(f"sha256     {opened.sha256}")

@@ -162,6 +162,20 @@ def test_verify_says_what_the_bundle_is(edge, tiny):
     assert code == 0
     assert "tiny, detect, fp16, for jetson-nano" in out
     assert "every byte as sealed" in out
+    assert "golden" not in out
+
+
+def test_verify_names_what_engines_are_built_and_checked_by(edge, tiny_copy, maker):
+    from edge.bundle import seal
+    from edge.models import GOLDEN_FILE, STRONG_MODEL
+
+    (tiny_copy / GOLDEN_FILE).write_bytes(b"0" * 20_000)
+    (tiny_copy / STRONG_MODEL).write_bytes(b"")
+    seal(tiny_copy, maker.tiny_manifest())
+    code, out, _ = edge("verify", tiny_copy)
+    assert code == 0
+    assert "golden.npz 0.02 MB, inputs and the outputs expected of them" in out
+    assert "model.strong.onnx 0.00 MB, FP16 in its types, for TensorRT 11" in out
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,6 @@ from calib.preprocess import Preprocess
 from edge.bundle import open_bundle, seal
 from edge.errors import EngineError
 from edge.golden import (
-    GOLDEN_FILE,
     LIMIT_DB,
     SQNR_MAX_DB,
     GoldenError,
@@ -28,6 +27,7 @@ from edge.golden import (
 )
 from edge.goldeninputs import PICTURES_BYTES_MAX, GoldenInputs, picture_inputs
 from edge.manifest import TensorSpec
+from edge.models import GOLDEN_FILE
 from edge.npz import NpzError, arrays_from_npz, npz_from_arrays
 
 
