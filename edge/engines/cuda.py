@@ -19,15 +19,19 @@ EngineError
 
 from __future__ import annotations
 
-from typing import Any, Protocol, Sequence, Tuple
+import ctypes
+import importlib
+from typing import Any, Callable, List, Optional, Protocol, Sequence, Tuple
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from devices.errors import JetpressError, MissingExtraError, nearest
 from edge.errors import EngineError
 
-__all__ = ["BACKENDS", "Cuda", "CudaError", "CudaMemoryError", "Device", "NoDeviceError"]
+__all__ = ["BACKENDS", "Cuda", "CudaError", "CudaMemoryError", "Device", "MissingBindingsError",
+           "NoDeviceError", "open_cuda", "probe"]  # fmt: skip
 
 BACKENDS = {
     "pycuda": "edge.engines.cuda_pycuda:PycudaCuda",
@@ -46,6 +50,18 @@ class NoDeviceError(CudaError):
 
 class CudaMemoryError(CudaError):
     """The device has less memory free than was asked for."""
+
+
+class MissingBindingsError(MissingExtraError):
+    """cuda-python is not installed. No extra brings it: its version is the driver's."""
+
+    def __init__(self, driver: str) -> None:
+        super().__init__("cuda-python", extra="jetson", needed_for="CUDA through cuda.bindings")
+        major = driver.partition(".")[0]
+        JetpressError.__init__(
+            self, self.where, found=self.found, expected=f"one for the driver's CUDA {driver}",
+            cure=f"run: pip install 'cuda-python=={major}.*', or leave the choice of a backend out",
+        )  # fmt: skip
 
 
 class Device(msgspec.Struct, frozen=True, kw_only=True):
@@ -130,3 +146,67 @@ class Cuda(Protocol):
 
     def close(self) -> None:
         """Give back everything this object made; a second call does nothing."""
+
+
+def probe(
+    library: str = "libcuda.so.1",
+    ordinal: int = 0,
+    load: Callable[[str], Any] = ctypes.CDLL,  # Any: C functions have no types
+) -> Device:
+    """The device of that number. Raises NoDeviceError, whose cure fits the cause.
+
+    `load` opens a shared library by name.
+    """
+    from edge.engines.cuda_probe import ask
+
+    return ask(library, ordinal, load)
+
+
+def open_cuda(
+    backend: Optional[str] = None,
+    ordinal: int = 0,
+    probe: Callable[[str, int], Device] = probe,
+) -> Cuda:
+    """The device's primary context, in this thread; `backend` of the result says how it is reached.
+
+    None takes the first of BACKENDS whose package loads; the result's `notes` say why the ones
+    before it do not. Raises NoDeviceError before any package is imported, MissingExtraError when
+    the named backend's package is not there, CudaError when it does not load.
+    """
+    from edge.engines.cuda_calls import CallFailed, NotLoaded
+    from edge.engines.cuda_owner import OwnedCuda, cuda_error
+
+    if backend is not None and backend not in BACKENDS:
+        raise CudaError(f"CUDA backend {backend!r}", found="no such backend",
+                        expected="a known one", cure=nearest(backend, tuple(BACKENDS)))  # fmt: skip
+    device = probe("libcuda.so.1", ordinal)
+    notes: List[str] = []
+    for name in BACKENDS if backend is None else (backend,):
+        module, _, attribute = BACKENDS[name].partition(":")
+        try:
+            calls = getattr(importlib.import_module(module), attribute)(device, ordinal)
+        except NotLoaded as reason:
+            if backend is not None:
+                raise _not_loaded(name, reason.words, reason.absent, device) from reason
+            notes.append(f"{name}: {reason.words}")
+        except CallFailed as failed:
+            raise cuda_error(failed) from failed
+        else:
+            return OwnedCuda(name, calls, device, tuple(notes))
+    raise CudaError("CUDA", found="; ".join(notes), expected="one of them to load",
+                    cure="on a Jetson: sudo apt install cuda-cudart-12-6, with the numbers of "
+                    "your CUDA; or: pip install 'jetpress[jetson]'")  # fmt: skip
+
+
+def _not_loaded(name: str, words: str, absent: bool, device: Device) -> Exception:
+    if absent and name == "pycuda":
+        return MissingExtraError("pycuda", extra="jetson", needed_for="CUDA through pycuda")
+    if absent and name == "bindings":
+        return MissingBindingsError(device.driver)
+    cures = {
+        "pycuda": "make it for this CUDA and NumPy: pip install --force-reinstall --no-cache-dir "
+        "--no-binary pycuda pycuda",
+        "bindings": f"pip install --force-reinstall 'cuda-python=={device.driver.split('.')[0]}.*'",
+        "ctypes": "on a Jetson: sudo apt install cuda-cudart-12-6, with the numbers of your CUDA",
+    }
+    return CudaError(f"CUDA backend {name!r}", found=words, expected="it loads", cure=cures[name])
