@@ -69,7 +69,7 @@ def summary(results):
     files = {digest for result in results for digest in result["files"]}
     return [
         f"{taken} of {len(bundles)} bundles for Orin/Thor profiles parse and build in "
-        f"tensorrt_rtx ({len(files)} model files, {len(profiles)} profiles; on this host, not a board)",
+        f"tensorrt_rtx ({len(files)} model files, {len(profiles)} profiles; not on a board)",
         *(f"  refused: {words}" for words in refused.values()),
     ]
 

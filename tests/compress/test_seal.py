@@ -17,13 +17,14 @@ from compress.import_model import import_model, source_from_text
 from compress.passes import Context, key_of, run_passes
 from compress.press import Fp16, Int8, Seal
 from compress.progress import Quiet
-from compress.quantize.graph import MATRIX_OPS, QdqGraph
+from compress.quantize.graph import QdqGraph
 from compress.quantize.session import open_session
 from devices.profile import load_profile, profile_names
 from edge.bundle import open_bundle
 from edge.golden import LIMIT_DB, check_golden, read_golden, require_golden
 from edge.models import FLOAT_MODEL, MODEL, STRONG_MODEL
 from tests import every_bundle
+from tests.compress.faults import FAULTS, answers, as_uint8, rounded, weights
 from tests.compress.raw_bundles import imported, raw, specs, ssd
 from tests.compress.small_nets import residual_net
 
@@ -87,17 +88,6 @@ def sealed(tmp_path, train, sources):
     return made
 
 
-def answers(bundle, name=MODEL, change=None, feed=lambda x: x):
-    """What a model file of the bundle, changed or fed otherwise, says to the golden inputs."""
-    model = onnx.load(bundle.path(name))
-    session = open_session(model if change is None else change(model))
-    names = [spec.name for spec in bundle.manifest.outputs]
-    return [
-        dict(zip(names, session.run(names, {n: feed(v) for n, v in row.items()}), strict=True))
-        for row in read_golden(bundle).feeds
-    ]
-
-
 @pytest.mark.parametrize("board", BOARDS)
 @pytest.mark.parametrize("precision", ["fp16", "int8", "mixed"])
 @pytest.mark.parametrize("net", ["residual", "ssd", "classifier"])
@@ -141,39 +131,6 @@ def test_the_figure_covers_every_board_of_the_two_families():
                                     or "thor" in name)  # fmt: skip
 
 
-def weights(change):
-    def changed(model):
-        graph = QdqGraph(model)
-        for node in graph.by_type(*MATRIX_OPS):
-            name, dequantize = node.input[1], graph.weight_dequantize(node)
-            if dequantize is not None:
-                name = graph.producer(dequantize.input[0]).input[0]
-            graph.set_constant(name, change(graph.constant(name)).astype(np.float32))
-        return graph.model()
-
-    return changed
-
-
-def as_uint8(model):
-    """Activations read as 0..255 where they are -128..127."""
-    graph = QdqGraph(model)
-    for pair in graph.activation_pairs():
-        zero = graph.add_constant("zero", np.uint8(0))
-        for node in pair.nodes:
-            graph.set_input(node, 2, zero)
-    return graph.model()
-
-
-FAULTS = {
-    "other weights": {"change": weights(lambda w: np.roll(w, 1, axis=0))},
-    "a retrained net": {
-        "change": weights(lambda w: w * (1 + 0.2 * np.random.default_rng(0).normal(size=w.shape)))
-    },
-    "channels swapped": {"feed": lambda x: x[:, ::-1].copy()},
-    "inputs 0..1 for -1..1": {"feed": lambda x: x * np.float32(0.5) + np.float32(0.5)},
-}
-
-
 @pytest.mark.parametrize("precision", ["fp16", "int8"])
 @pytest.mark.parametrize("fault", [*FAULTS, "int8 read as uint8"])
 def test_a_wrong_engine_stands_out_from_honest_rounding(sealed, precision, fault):
@@ -197,14 +154,6 @@ def test_a_net_that_hardly_looks_at_its_input_is_told_so_and_still_checked(seale
     golden = read_golden(bundle)
     wrong = answers(bundle, change=weights(lambda w: np.roll(w, 1, axis=0)))
     assert not check_golden(golden, wrong, "fp16").passed
-
-
-def rounded(bundle):
-    """The board's own rounding, emulated: FP16, or Q/DQ as TensorRT reads it."""
-    from compress.stages import board_view
-
-    view = onnx.load_from_string(board_view(bundle))
-    return answers(bundle, change=lambda _: view)
 
 
 def test_the_same_run_seals_the_same_bytes(sealed, sources, tmp_path, train):
