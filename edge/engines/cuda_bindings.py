@@ -17,6 +17,7 @@ from edge.engines.cuda_calls import (
     NON_BLOCKING_STREAM,
     CallFailed,
     bytes_at,
+    executable_of,
     import_first,
 )
 
@@ -145,10 +146,12 @@ class BindingsKernels:
         graph = self._ask("cuStreamEndCapture", self._driver.CUstream(stream))
         with_flags = hasattr(self._driver, "cuGraphInstantiateWithFlags")
         name = "cuGraphInstantiateWithFlags" if with_flags else "cuGraphInstantiate"
-        try:
-            return int(self._ask(name, graph, 0))
-        finally:
-            self._ask("cuGraphDestroy", graph)
+        return executable_of(
+            graph,
+            lambda graph: int(self._ask(name, graph, 0)),
+            lambda graph: self._ask("cuGraphDestroy", graph),
+            self.destroy_graph,
+        )
 
     def launch_graph(self, graph: int, stream: int) -> None:
         """Queue it."""

@@ -10,14 +10,16 @@ from __future__ import annotations
 
 import ctypes
 import importlib
-from typing import Any, Protocol, Sequence, Tuple
+from typing import Any, Callable, Protocol, Sequence, Tuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 __all__ = ["CAPTURE_THREAD_LOCAL", "CODE_MEMORY", "NON_BLOCKING_STREAM", "STICKY", "CallFailed",
            "CudaCalls", "KernelCalls", "NotLoaded", "bytes_at", "cure_for",
-           "import_first"]  # fmt: skip
+           "executable_of", "import_first"]  # fmt: skip
+
+Graph = TypeVar("Graph")
 
 CODE_MEMORY = 2
 STICKY = frozenset((214, 700, 702, 710, 714, 715, 716, 717, 718, 719))  # nothing works after these
@@ -163,6 +165,26 @@ class KernelCalls(Protocol):
 
     def destroy_graph(self, graph: int) -> None:
         """Give it back."""
+
+
+def executable_of(
+    graph: Graph,
+    instantiate: Callable[[Graph], int],
+    destroy: Callable[[Graph], object],
+    destroy_executable: Callable[[int], object],
+) -> int:
+    """The executable of a graph, which is given back, and with it the executable if that fails."""
+    try:
+        executable = instantiate(graph)
+    except CallFailed:
+        destroy(graph)
+        raise
+    try:
+        destroy(graph)
+    except CallFailed:
+        destroy_executable(executable)
+        raise
+    return executable
 
 
 def bytes_at(address: int, size_bytes: int) -> NDArray[np.uint8]:

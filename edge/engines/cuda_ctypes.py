@@ -1,7 +1,7 @@
 """CUDA with no package: libcudart for memory, streams, events and copies, libcuda for the rest.
 
 libcudart of the driver's version or an older one is looked for, newest first: a newer one refuses
-the driver. A plain `libcudart.so` comes last, for it does not tell its version by its name.
+the driver. A plain `libcudart.so` comes last, and is asked for its version.
 """
 
 from __future__ import annotations
@@ -129,9 +129,20 @@ def find_cudart(driver: str, load: Callable[[str], Any]) -> Any:  # noqa: ANN401
     reasons: List[str] = []
     for name, folder in itertools.product([*names, "libcudart.so"], FOLDERS):
         try:
-            return load(folder + name)
-        except OSError as error:  # noqa: PERF203  # a dozen at most, once
+            library = load(folder + name)
+        except OSError as error:  # a dozen at most, once
             if "No such file" not in str(error):
                 reasons.append(str(error))
+            continue
+        major = _major_version(library)
+        if major <= newest:
+            return library
+        reasons.append(f"{folder}{name} is of CUDA {major}, the driver speaks {driver}")
     words = "; ".join(reasons) or f"none of {', '.join([*names, 'libcudart.so'])}"
     raise NotLoaded("libcudart", words, absent=not reasons)
+
+
+def _major_version(library: Any) -> int:  # noqa: ANN401  # a ctypes.CDLL
+    version = ctypes.c_int()
+    library.cudaRuntimeGetVersion(ctypes.byref(version))
+    return version.value // 1000

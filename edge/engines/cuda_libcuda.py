@@ -11,9 +11,10 @@ Recording has changed its names: `cuStreamBeginCapture_v2` (which has a mode) is
 from __future__ import annotations
 
 import ctypes
+import functools
 from typing import Any, Sequence
 
-from edge.engines.cuda_calls import CAPTURE_THREAD_LOCAL, CallFailed
+from edge.engines.cuda_calls import CAPTURE_THREAD_LOCAL, CallFailed, executable_of
 
 __all__ = ["LIBCUDA", "DriverLibrary"]
 
@@ -94,13 +95,10 @@ class DriverLibrary:
 
     def end_capture(self, stream: int) -> int:
         """The recorded work as an executable graph."""
-        graph, executable = ctypes.c_void_p(), ctypes.c_void_p()
+        graph = ctypes.c_void_p()
         self.call("cuStreamEndCapture", ctypes.c_void_p(stream), ctypes.byref(graph))
-        try:
-            self._instantiate(executable, graph)
-        finally:
-            self.call("cuGraphDestroy", graph)
-        return int(executable.value or 0)
+        destroy = functools.partial(self.call, "cuGraphDestroy")
+        return executable_of(graph, self._instantiate, destroy, self.destroy_graph)
 
     def launch_graph(self, graph: int, stream: int) -> None:
         """Queue it."""
@@ -117,21 +115,13 @@ class DriverLibrary:
         if current.value == context:
             self.call("cuCtxPopCurrent_v2", ctypes.byref(current))
 
-    def _instantiate(self, executable: ctypes.c_void_p, graph: ctypes.c_void_p) -> None:
+    def _instantiate(self, graph: ctypes.c_void_p) -> int:
+        executable, node = ctypes.c_void_p(), ctypes.c_void_p()
+        made = ctypes.byref(executable)
         if self._has_flags:
-            self.call(
-                "cuGraphInstantiateWithFlags",
-                ctypes.byref(executable),
-                graph,
-                ctypes.c_ulonglong(0),
-            )
-            return
-        node, log = ctypes.c_void_p(), ctypes.create_string_buffer(_LOG_BYTES)
-        self.call(
-            "cuGraphInstantiate",
-            ctypes.byref(executable),
-            graph,
-            ctypes.byref(node),
-            log,
-            ctypes.c_size_t(_LOG_BYTES),
-        )
+            self.call("cuGraphInstantiateWithFlags", made, graph, ctypes.c_ulonglong(0))
+        else:
+            log = ctypes.create_string_buffer(_LOG_BYTES)
+            size = ctypes.c_size_t(_LOG_BYTES)
+            self.call("cuGraphInstantiate", made, graph, ctypes.byref(node), log, size)
+        return int(executable.value or 0)

@@ -92,6 +92,7 @@ class OwnedCuda:
         self._asked_bytes = 0
         self._lost = self._closed = False
 
+    @_owned
     def __enter__(self) -> Cuda:
         return self
 
@@ -230,8 +231,9 @@ class OwnedCuda:
         """The recorded work as a graph that can be launched again and again."""
         self._require("stream", stream)
         self._require_graphs("end_capture")
-        self._recording.discard(stream)
-        return self._new("graph", self._kernels.end_capture(stream))
+        graph = self._new("graph", self._kernels.end_capture(stream))
+        self._recording.discard(stream)  # else close ends it, if there is anything to end
+        return graph
 
     @_owned
     def launch_graph(self, graph: int, stream: int) -> None:

@@ -7,8 +7,10 @@ and leaves a primary context current when it lets go of it: `close` takes it off
 
 from __future__ import annotations
 
+import collections
 import ctypes
-from typing import Any, Callable, Dict, Tuple, TypeVar
+import threading
+from typing import Any, Callable, DefaultDict, Dict, Tuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +24,21 @@ __all__ = ["PycudaCuda"]
 T = TypeVar("T")
 
 
+class _Thread(threading.local):
+    """The contexts that are on pycuda's stack of this thread, by ordinal; each is there once.
+
+    `Context.pop` takes off whichever is on top, so two of one thread could not be closed in the
+    order they were opened.
+    """
+
+    def __init__(self) -> None:
+        self.contexts: Dict[int, Any] = {}  # Any: pycuda has no types
+        self.users: DefaultDict[int, int] = collections.defaultdict(int)
+
+
+_thread = _Thread()
+
+
 class PycudaCuda:
     """CudaCalls on pycuda; its objects live here, under the integers that stand for them."""
 
@@ -30,12 +47,10 @@ class PycudaCuda:
         self.kernels = DriverLibrary(ctypes.CDLL(LIBCUDA))
         self._objects: Dict[int, Any] = {}  # Any: pycuda has no types
         self._ask(self._pycuda.init)
-        self._context = self._ask(self._pycuda.Device(ordinal).retain_primary_context)
-        try:
-            self._ask(self._context.push)
-        except CallFailed:
-            self._release()
-            raise
+        self._ordinal = ordinal
+        if ordinal not in _thread.contexts:
+            self._enter()
+        _thread.users[ordinal] += 1
 
     def memory(self) -> Tuple[int, int]:
         """Bytes free and in all."""
@@ -106,20 +121,33 @@ class PycudaCuda:
     def close(self) -> None:
         """Let go of the context."""
         self._objects.clear()
-        try:
-            self._ask(self._context.pop)
-        finally:
-            self._release()
+        _thread.users[self._ordinal] -= 1
+        if _thread.users[self._ordinal] == 0:
+            context = _thread.contexts.pop(self._ordinal)
+            try:
+                self._ask(context.pop)
+            finally:
+                self._release(context)
 
-    def _release(self) -> None:
-        handle = self._context.handle
-        self._ask(self._context.detach)
-        self.kernels.pop_current(handle)
+    def _enter(self) -> None:
+        device = self._ask(self._pycuda.Device, self._ordinal)
+        context = self._ask(device.retain_primary_context)
+        try:
+            self._ask(context.push)
+        except CallFailed:
+            self._release(context)
+            raise
+        _thread.contexts[self._ordinal] = context
+
+    def _release(self, context: Any) -> None:  # noqa: ANN401  # pycuda's Context
+        self._ask(context.detach)
+        self.kernels.pop_current(context.handle)
 
     def _ask(self, call: Callable[..., T], *arguments: Any) -> T:  # noqa: ANN401  # of any kind
         try:
             return call(*arguments)
-        except self._pycuda.Error as error:  # "cuMemAlloc failed: out of memory"
-            name, _, words = str(error).partition(" failed: ")
-            said = words.partition(" - ")[0]
-            raise CallFailed(name, self.kernels.code_of(said), words or name) from error
+        except self._pycuda.Error as error:
+            said = str(error)  # "cuMemAlloc failed: out of memory"
+        del call, arguments  # who keeps the error must not keep a stream, to be destroyed after all
+        name, _, words = said.partition(" failed: ")
+        raise CallFailed(name, self.kernels.code_of(words.partition(" - ")[0]), words or name)

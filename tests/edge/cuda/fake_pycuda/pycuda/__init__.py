@@ -1,0 +1,1 @@
+"""A pycuda of the test's own, see driver.py."""
