@@ -79,7 +79,8 @@ class Cuda(Protocol):
 
     Addresses are device pointers as integers; streams, events, kernels and graphs are handles as
     integers. Copies and launches are asynchronous: an array that is copied from or to must come
-    from `pinned` and live until `synchronize` returns. Every method raises CudaError.
+    from `pinned` and live until `synchronize` returns. A thread has contexts of one device only.
+    Every method raises CudaError.
     """
 
     backend: str
@@ -175,10 +176,12 @@ def open_cuda(
     """
     from edge.engines.cuda_calls import CallFailed, NotLoaded
     from edge.engines.cuda_owner import OwnedCuda, cuda_error
+    from edge.engines.cuda_thread import require_device
 
     if backend is not None and backend not in BACKENDS:
         raise CudaError(f"CUDA backend {backend!r}", found="no such backend",
                         expected="a known one", cure=nearest(backend, tuple(BACKENDS)))  # fmt: skip
+    require_device(ordinal)
     device = probe("libcuda.so.1", ordinal)
     notes: List[str] = []
     for name in BACKENDS if backend is None else (backend,):
@@ -192,7 +195,7 @@ def open_cuda(
         except CallFailed as failed:
             raise cuda_error(failed) from failed
         else:
-            return OwnedCuda(name, calls, device, tuple(notes))
+            return OwnedCuda(name, calls, device, tuple(notes), ordinal)
     raise CudaError("CUDA", found="; ".join(notes), expected="one of them to load",
                     cure="on a Jetson: sudo apt install cuda-cudart-12-6, with the numbers of "
                     "your CUDA; or: pip install 'jetpress[jetson]'")  # fmt: skip

@@ -12,8 +12,6 @@ from __future__ import annotations
 import ctypes
 import functools
 import math
-import os
-import threading
 from typing import (
     Any,
     Callable,
@@ -33,6 +31,7 @@ from numpy.typing import NDArray
 
 from edge.engines.cuda import Cuda, CudaError, CudaMemoryError, Device
 from edge.engines.cuda_calls import CODE_MEMORY, STICKY, CallFailed, CudaCalls, cure_for
+from edge.engines.cuda_thread import ThreadOwner
 
 __all__ = ["OwnedCuda", "cuda_error"]
 
@@ -59,7 +58,10 @@ def cuda_error(failed: CallFailed, memory: str = "", shared: bool = False) -> Cu
 def _owned(method: Method) -> Method:
     @functools.wraps(method)
     def checked(self: OwnedCuda, *arguments: Any, **named: Any) -> Any:  # noqa: ANN401  # as method
-        self._require_owner(method.__name__)
+        self._owner.require(method.__name__)
+        if self._closed:
+            raise CudaError(f"CUDA, {method.__name__}", found="a context that was closed",
+                            expected="an open one", cure="open another")  # fmt: skip
         self._asked_bytes = 0
         try:
             return method(self, *arguments, **named)
@@ -73,14 +75,19 @@ class OwnedCuda:
     """Cuda on the calls of a backend; `notes` say which backends were passed over, and why."""
 
     def __init__(
-        self, backend: str, calls: CudaCalls, device: Device, notes: Tuple[str, ...] = ()
+        self,
+        backend: str,
+        calls: CudaCalls,
+        device: Device,
+        notes: Tuple[str, ...] = (),
+        ordinal: int = 0,
     ) -> None:
         self.backend = backend
         self.device = device
         self.graphs = calls.kernels.graphs
         self.notes = notes
         self._calls, self._kernels = calls, calls.kernels
-        self._owner, self._process = threading.current_thread(), os.getpid()
+        self._owner = ThreadOwner(ordinal)
         self._memory: Dict[int, int] = {}  # address -> bytes
         self._pinned: Dict[int, NDArray[np.uint8]] = {}  # address -> what `pin` made
         self._pinned_bytes: Dict[int, int] = {}
@@ -250,7 +257,8 @@ class OwnedCuda:
         """
         if self._closed:
             return
-        self._require_owner("close")
+        self._owner.require("close")
+        self._owner.leave()
         self._closed = True
         failures = [failed for failed in map(_failure, self._endings()) if failed is not None]
         self._memory.clear()
@@ -286,19 +294,6 @@ class OwnedCuda:
         except CallFailed:
             return  # of a recording that nobody asked for; it is over all the same
         self._kernels.destroy_graph(graph)
-
-    def _require_owner(self, method: str) -> None:
-        thread, process = threading.current_thread(), os.getpid()
-        if thread is not self._owner or process != self._process:
-            raise CudaError(
-                f"CUDA, {method}",
-                found=f"a call from thread {thread.name!r} of process {process}",
-                expected=f"thread {self._owner.name!r} of process {self._process}, which opened it",
-                cure="open a context in every thread that needs one",
-            )
-        if self._closed:
-            raise CudaError(f"CUDA, {method}", found="a context that was closed",
-                            expected="an open one", cure="open another")  # fmt: skip
 
     def _require_graphs(self, method: str) -> None:
         if not self.graphs:

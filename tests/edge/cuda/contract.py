@@ -16,7 +16,7 @@ import traceback
 from pathlib import Path
 
 from edge.engines.cuda import BACKENDS, open_cuda
-from tests.edge.cuda.cases import CASES
+from tests.edge.cuda.cases_of_life import CASES
 
 KINDS = ("memory", "pinned", "streams", "events", "modules", "graphs", "executables",
          "contexts", "pushed")  # fmt: skip

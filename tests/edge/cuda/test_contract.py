@@ -8,11 +8,12 @@ a fake of its documented part runs everywhere.
 from __future__ import annotations
 
 import importlib.util
+import re
 
 import pytest
 
-from tests.edge.cuda.cases import CASES
-from tests.edge.cuda.simulate import FAKE_PYCUDA, Worker
+from tests.edge.cuda.cases_of_life import CASES
+from tests.edge.cuda.simulate import FAKE_PYCUDA, HERE, Worker
 
 PYCUDA_ABSENT = (
     "pycuda is not installed here; sh tests/edge/cuda/pycuda_on_host.sh builds and tests it"
@@ -51,6 +52,12 @@ def worker(request, simulation):
     found.close()
 
 
+ALSO_SIMULATED = {  # words of errors; names looked up by cuda-python; drivers before CUDA 11.4
+    "cuGetErrorString", "cuGetErrorName", "cuGetProcAddress", "cuGetProcAddress_v2",
+    "cuGraphInstantiate",
+}  # fmt: skip
+
+
 @pytest.mark.parametrize("name", [name for name in CASES if name != EVERY_CALL])
 def test_contract(worker, name):
     worker.run(name)
@@ -62,3 +69,23 @@ def test_every_call_that_fails_is_an_error_and_nothing_is_left(worker):
     assert silent <= (SILENT if worker.backend == "pycuda" else set())
     assert len(said["functions"]) >= 30
     assert len(said["failures"]) >= 45
+
+
+def test_no_more_is_simulated_than_the_backends_call(simulation):
+    text = (HERE / "sim" / "libcuda.c").read_text()
+    simulated = set(re.findall(r"^CUresult (cu\w+)\(", text, re.M))
+    called = {name: functions_of(simulation, *BACKENDS[name][:2]) for name in BACKENDS
+              if BACKENDS[name][1] or is_here(BACKENDS[name][0])}  # fmt: skip
+    assert {"ctypes", "pycuda-fake"} <= set(called)
+    assert min(map(len, called.values())) >= 30
+    assert set().union(*called.values()) <= simulated
+    if "bindings" in called:
+        assert simulated - set().union(*called.values()) == ALSO_SIMULATED
+
+
+def functions_of(simulation, backend, path):
+    worker = Worker(simulation, backend, path)
+    try:
+        return set(worker.run("the_tour_calls_these_functions"))
+    finally:
+        worker.close()

@@ -534,7 +534,6 @@ CUresult cuCtxSetCurrent(void *context) {
     stack[pushed - 1] = device;
     return OK;
 }
-CUresult cuCtxGetDevice(int *device) { ENTER_CONTEXT; *device = stack[pushed - 1]; return OK; }
 
 // ---- words, and functions by name
 
