@@ -163,6 +163,20 @@ def test_without_any_package_or_library_each_is_named(tmp_path):
     assert "pycuda: no package 'pycuda'; bindings: no package 'cuda-python'; ctypes: " in words
 
 
+def test_an_error_is_not_left_for_the_next_user_of_the_runtime(simulation):
+    code = """
+import ctypes
+from edge.engines.cuda import CudaMemoryError, open_cuda
+cuda = open_cuda("ctypes")
+try:
+    cuda.alloc(1 << 40)
+except CudaMemoryError:
+    print(ctypes.CDLL("libcudart.so.11.0").cudaGetLastError())
+"""
+    done = simulation.run(code)
+    assert done.stdout == "0\n", done.stderr
+
+
 class Runtime:
     def __init__(self, version):
         self.version = version

@@ -338,11 +338,17 @@ CUresult cuModuleLoadData(void **module, const void *image) {
     *module = made;
     return OK;
 }
+static int kernel_is_queued(void) {
+    for (struct thing *one = things; one; one = one->next)
+        for (struct op *op = one->kind == STREAM ? one->ops : NULL; op; op = op->next)
+            if (op->host) return 1;
+    return 0;
+}
 CUresult cuModuleUnload(void *handle) {
     ENTER_CONTEXT;
     struct thing *module = find(handle, MODULE), *next;
     if (!module) return INVALID_HANDLE;
-    for (struct thing *one = things; one; one = one->next) if (one->kind == STREAM) run(one);
+    if (kernel_is_queued()) return ILLEGAL_STATE;  // on a device it runs code that is gone
     for (struct thing *one = things; one; one = next) {
         next = one->next;
         if (one->kind == FUNCTION && one->module == module) forget(one);
@@ -403,7 +409,7 @@ CUresult cuStreamBeginCapture_v2(void *handle, int mode) {
     ENTER_CONTEXT;
     struct thing *stream = find(handle, STREAM);
     if (!stream) return INVALID_HANDLE;
-    if (mode < 0 || mode > 2) return INVALID_VALUE;
+    if (mode != 1) return INVALID_VALUE;  // but thread-local, any is spoiled by other threads
     if (stream->recording) return ILLEGAL_STATE;
     run(stream);
     stream->recording = 1; stream->spoiled = 0;

@@ -24,7 +24,8 @@ static int ready(void) {
     if (!contexts[device]) code = cuDevicePrimaryCtxRetain(&contexts[device], device);
     return code ? code : cuCtxSetCurrent(contexts[device]);
 }
-#define CALL(function) do { last = ready(); if (!last) last = function; return last; } while (0)
+static int said(int code) { if (code) last = code; return code; }
+#define CALL(function) do { int code = ready(); return said(code ? code : function); } while (0)
 
 int cudaSetDevice(int ordinal) { if (ordinal < 0 || ordinal > 15) return last = 101; device = ordinal; return 0; }
 int cudaRuntimeGetVersion(int *version) { *version = 11040; return 0; }
