@@ -136,7 +136,7 @@ def test_unknown_engines_are_refused_by_name(tiny):
     settings = EngineOptions(profile=load_profile("jetson-nano"), clock=VirtualClock())
     with pytest.raises(EngineError, match="did you mean 'emulated'"):
         open_engine("emulate", open_bundle(tiny), settings)
-    assert list(ENGINES)[0] == "emulated"
+    assert next(iter(ENGINES)) == "emulated"
 
 
 def test_a_missing_package_says_what_to_install(tiny, monkeypatch):

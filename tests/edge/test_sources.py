@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from edge.errors import SourceError
-from edge.session import _pacing
+from edge.session import SessionOptions, _pacing
 from edge.sources import SOURCES, open_source, parse_address
 
 
@@ -256,8 +256,11 @@ def test_a_camera_is_not_released_while_a_thread_reads_it(plugged):
 
 
 def test_a_camera_does_not_wait():
+    def asked(pacing):
+        return SessionOptions(source="video0", pacing=pacing)
+
     live = SimpleNamespace(live=True, name="video0")
-    assert _pacing(live, None) == _pacing(live, "realtime") == "realtime"
+    assert _pacing(live, asked(None)) == _pacing(live, asked("realtime")) == "realtime"
     with pytest.raises(SourceError, match="a camera does not wait"):
-        _pacing(live, "virtual")
-    assert _pacing(SimpleNamespace(live=False), None) == "virtual"
+        _pacing(live, asked("virtual"))
+    assert _pacing(SimpleNamespace(live=False, name="clip"), asked(None)) == "virtual"

@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 HEAVY = (
     "torch", "onnx", "onnx_ir", "onnxruntime", "onnxscript", "nncf", "cv2", "tensorrt",
-    "tensorrt_rtx", "pycuda", "matplotlib", "rich", "jinja2", "faster_coco_eval",
+    "tensorrt_rtx", "pycuda", "cuda", "matplotlib", "rich", "jinja2", "faster_coco_eval",
 )  # fmt: skip
 BLOCK = """
 import importlib, sys

@@ -36,7 +36,7 @@ def test_the_source_is_cxx98_without_a_header():
     """CUDA 10.2's NVRTC has no headers and, unless told otherwise, an old dialect."""
     assert "#include" not in kernel_source()
     run(compiler(), "-std=c++98", "-pedantic-errors", "-Wno-long-long", "-Wall", "-Wextra",
-        "-Werror", "-fsyntax-only", "-include", str(HERE / "shim.h"), "-x", "c++", SOURCE)  # fmt: skip
+        "-Werror", "-fsyntax-only", "-include", f"{HERE}/shim.h", "-x", "c++", SOURCE)  # fmt: skip
 
 
 @pytest.mark.parametrize(
