@@ -28,9 +28,9 @@ class CtypesCuda:
     """CudaCalls on the C libraries. The runtime retains the primary context, and never lets go."""
 
     def __init__(self, device: Device, ordinal: int) -> None:
-        self._runtime = find_cudart(device.driver, ctypes.CDLL)
+        self._cudart = find_cudart(device.driver, ctypes.CDLL)
         self.kernels = DriverLibrary(ctypes.CDLL(LIBCUDA))
-        self._runtime.cudaGetErrorString.restype = ctypes.c_char_p
+        self._cudart.cudaGetErrorString.restype = ctypes.c_char_p
         self._ask("cudaSetDevice", ctypes.c_int(ordinal))
         self._ask("cudaFree", None)  # before CUDA 12 cudaSetDevice alone makes no context
 
@@ -115,10 +115,10 @@ class CtypesCuda:
         return int(made.value or 0)
 
     def _ask(self, name: str, *arguments: Any) -> None:  # noqa: ANN401  # C values
-        code = int(getattr(self._runtime, name)(*arguments))
+        code = int(getattr(self._cudart, name)(*arguments))
         if code:
-            self._runtime.cudaGetLastError()  # or the next call that asks for it finds this one
-            words = self._runtime.cudaGetErrorString(ctypes.c_int(code)) or b""
+            self._cudart.cudaGetLastError()  # or the next call that asks for it finds this one
+            words = self._cudart.cudaGetErrorString(ctypes.c_int(code)) or b""
             raise CallFailed(name, code, words.decode(errors="replace") or f"error {code}")
 
 
