@@ -27,10 +27,9 @@ from devices.roofline import predict
 from edge.bundle import Bundle
 from edge.engines import EngineOptions, require_legal
 from edge.engines.tensorrt.beside import layers_beside
-from edge.engines.tensorrt.cache import EngineHeader, header_of
+from edge.engines.tensorrt.cache import EngineHeader
 from edge.engines.tensorrt.engine import TensorRTEngine
 from edge.engines.tensorrt.ground import Doors, Ground, survey
-from edge.engines.tensorrt.obtain import cache_of
 from edge.errors import EngineError
 from edge.gate import read_costs
 from edge.golden import read_golden
@@ -78,7 +77,7 @@ def bench_on_board(
     engine raises.
     """
     require_legal(bundle, options)
-    doors, began_s = doors or Doors(), time.time()
+    doors = doors or Doors()
     ground = survey(bundle, options, doors)
     _require_named(ground, options)
     telemetry = Telemetry(options.board.root)
@@ -89,8 +88,6 @@ def bench_on_board(
         layers = _layers(bundle, options, engine, plan) if plan.layer_runs else ()
     finally:
         engine.close()
-    header = header_of(cache_of(options).path(ground.key))
-    built_now = header.built_at_s >= began_s
     return BenchRecord(
         bundle_name=bundle.manifest.name,
         bundle_sha256=bundle.sha256,
@@ -98,7 +95,7 @@ def bench_on_board(
         board=_state(ground, options, seen.readings[-1]),
         date=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         warmup=plan.warmup,
-        facts=_facts(seen, header, plan, built_now),
+        facts=_facts(seen, engine.header, plan, engine.built_now),
         gpu=percentiles(seen.gpu_ms),
         host=percentiles(seen.host_ms),
         golden_db=engine.golden_db,
@@ -106,7 +103,7 @@ def bench_on_board(
         sensors=summary(seen.readings),
         costs=read_costs(bundle),
         refusals=engine.refusals,
-        notes=(*engine.notes, *_notes(seen, built_now)),
+        notes=(*engine.notes, *_notes(seen, engine.built_now)),
     )
 
 

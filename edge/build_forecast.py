@@ -20,11 +20,12 @@ from edge.bundle import Bundle
 from edge.engines.tensorrt.cache import EngineCache
 from edge.engines.tensorrt.enginekey import EngineKey, differences
 from edge.engines.tensorrt.settings import BuildSettings
+from edge.errors import EngineError
 from edge.gate import COSTS_FILE, read_costs
 from edge.room import Room, swap_recipe
 
 __all__ = ["BuildForecast", "BuildSite", "CacheState", "cache_state", "cache_state_elsewhere",
-           "forecast_build", "render_forecast"]  # fmt: skip
+           "forecast_build", "render_forecast", "require_room"]  # fmt: skip
 
 DESKTOP_MB = 865.0  # what the desktop takes of a Nano, published
 DESKTOP_OFF = "sudo systemctl isolate multi-user.target"
@@ -87,6 +88,17 @@ def forecast_build(
     cost = predict_build(costs, site.profile, how, site.mode)
     forecast = msgspec.structs.replace(bare, cost=cost, notes=cost.notes)
     return forecast if cache.built else _with_memory(forecast, cost, site)
+
+
+def require_room(forecast: BuildForecast) -> None:
+    """Raise EngineError when the build would be killed for want of memory."""
+    for refusal in forecast.refusals:
+        raise EngineError(
+            refusal.what,
+            found=refusal.reason,
+            expected="enough memory for the whole build",
+            cure=f"{refusal.instead}; edge build --dry-run shows the commands",
+        )
 
 
 def cache_state(cache: EngineCache, key: EngineKey) -> CacheState:

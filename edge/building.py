@@ -7,8 +7,6 @@ predicted; `build_engine` says in one error what is missing.
 from __future__ import annotations
 
 import importlib
-import time
-from pathlib import Path
 from typing import Optional, Tuple, cast
 
 import msgspec
@@ -25,16 +23,14 @@ from edge.build_forecast import (
 )
 from edge.bundle import Bundle
 from edge.engines import EngineOptions, require_legal
-from edge.engines.tensorrt.cache import header_of
 from edge.engines.tensorrt.dialect import DIALECTS, Dialect
 from edge.engines.tensorrt.engine import TensorRTEngine
 from edge.engines.tensorrt.ground import Doors, Ground, settings_for, survey
 from edge.engines.tensorrt.model_file import model_for
-from edge.engines.tensorrt.obtain import cache_of
+from edge.engines.tensorrt.obtain import cache_of, site_of
 from edge.engines.tensorrt.workspace import workspace_mb
 from edge.errors import EngineError
 from edge.gate import read_costs
-from edge.room import read_room
 
 __all__ = ["BuildReport", "build_engine", "look", "render_report"]
 
@@ -83,18 +79,22 @@ def build_engine(
     memory for the build; and whatever opening an engine raises.
     """
     _require_possible(bundle, options)
-    doors = doors or Doors()
-    ground = survey(bundle, options, doors)
-    forecast = _look_here(bundle, options, ground)
-    _require_room(forecast)
-    for note in forecast.notes:
-        options.board.tell(f"note: {note}")
-    began_s = time.time()
     engine = TensorRTEngine(bundle, options, doors)
-    try:
-        return _report(forecast, engine, cache_of(options).path(ground.key), began_s)
-    finally:
-        engine.close()
+    engine.close()
+    header = engine.header
+    return BuildReport(
+        bundle=bundle.manifest.name,
+        board=options.profile.name,
+        file=str(engine.file),
+        engine_mb=header.plan_bytes / 1e6,
+        built_now=engine.built_now,
+        why=engine.why,
+        build_s=header.build_s,
+        peak_memory_mb=header.peak_memory_mb,
+        golden_db=engine.golden_db,
+        notes=engine.notes,
+        refusals=engine.refusals,
+    )
 
 
 def _require_possible(bundle: Bundle, options: EngineOptions) -> None:
@@ -131,16 +131,6 @@ def _require_workspace(profile: Profile, asked_mb: Optional[float]) -> None:
     )
 
 
-def _require_room(forecast: BuildForecast) -> None:
-    for refusal in forecast.refusals:
-        raise EngineError(
-            refusal.what,
-            found=refusal.reason,
-            expected="enough memory for the whole build",
-            cure=f"{refusal.instead}; edge build --dry-run shows the commands",
-        )
-
-
 def render_report(report: BuildReport) -> str:
     """The report for a terminal, a line for each thing."""
     now = f"built in {report.build_s:.0f} s on this board: {report.why}"
@@ -161,17 +151,10 @@ def render_report(report: BuildReport) -> str:
 
 def _look_here(bundle: Bundle, options: EngineOptions, ground: Ground) -> BuildForecast:
     cache = cache_of(options)
-    site = BuildSite(
-        profile=options.profile,
-        mode=ground.mode,
-        tensorrt=f"{ground.trt.__version__}, read here",
-        model=ground.key.model,
-        room=read_room(options.board.root),
-    )
     state = cache_state(cache, ground.key)
     if options.board.rebuild:
         state = CacheState(folder=state.folder, why="it was asked for", free_mb=state.free_mb)
-    forecast = forecast_build(bundle, site, ground.key.settings, state)
+    forecast = forecast_build(bundle, site_of(options, ground), ground.key.settings, state)
     return msgspec.structs.replace(forecast, notes=(*ground.notes, *forecast.notes))
 
 
@@ -194,22 +177,3 @@ def _look_elsewhere(bundle: Bundle, options: EngineOptions, error: EngineError) 
         notes.append(f"TensorRT {profile.jetpack.tensorrt} has no version-compatible engines: it "
                      "will be refused there, but for 8.6 or later")  # fmt: skip
     return msgspec.structs.replace(forecast, notes=(*notes, *forecast.notes))
-
-
-def _report(
-    forecast: BuildForecast, engine: TensorRTEngine, path: Path, began_s: float
-) -> BuildReport:
-    header = header_of(path)
-    return BuildReport(
-        bundle=forecast.bundle,
-        board=forecast.board,
-        file=str(path),
-        engine_mb=header.plan_bytes / 1e6,
-        built_now=header.built_at_s >= began_s,
-        why=forecast.cache.why,
-        build_s=header.build_s,
-        peak_memory_mb=header.peak_memory_mb,
-        golden_db=engine.golden_db,
-        notes=engine.notes,
-        refusals=engine.refusals,
-    )

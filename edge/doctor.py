@@ -20,9 +20,9 @@ from typing import Callable, Dict, List, Literal, Mapping, Tuple
 import msgspec
 
 from edge.board import Board
-from edge.engines.cuda import Device
+from edge.engines.cuda import Device, probe
 
-__all__ = ["BOARD", "CHECKS", "HOST", "Diagnosis", "Line", "Place", "ask_device", "diagnose",
+__all__ = ["BOARD", "CHECKS", "HOST", "Diagnosis", "Line", "Place", "diagnose",
            "missing", "none", "ok", "text", "warn"]  # fmt: skip
 
 BOARD, HOST = "board", "host"
@@ -90,12 +90,6 @@ def none(found: str) -> Line:
     return Line(state="none", found=found)
 
 
-def ask_device() -> Device:
-    """The driver's first device, asked before anything else is. Raises NoDeviceError."""
-    found: Device = importlib.import_module("edge.engines.cuda").probe()
-    return found
-
-
 @dataclasses.dataclass(frozen=True)
 class Place:
     """Where is looked: a file-system root, the board under it, the folder of built engines.
@@ -110,7 +104,7 @@ class Place:
     cache: Path
     now_s: float
     load: Callable[[str], object] = importlib.import_module
-    probe: Callable[[], Device] = ask_device
+    probe: Callable[[], Device] = probe
 
 
 class Diagnosis(msgspec.Struct, frozen=True, kw_only=True):

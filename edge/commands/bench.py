@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any, Iterator, Tuple
 
@@ -12,9 +11,8 @@ from devices.measured import BenchRecord, LayerPair, Percentiles, record_to_json
 from edge.board_bench import BoardPlan, bench_on_board
 from edge.bundle import open_bundle
 from edge.clock import RealClock
-from edge.engines import BoardOptions, EngineOptions
-from edge.engines.cuda import BACKENDS
-from edge.engines.tensorrt.cache import default_cache
+from edge.engine_flags import board_options, engine_flags, tell
+from edge.engines import EngineOptions
 from edge.flags import BUNDLE
 from edge.session import board_of
 
@@ -31,9 +29,7 @@ LAYERS_SHOWN = 8
               metavar="N", help="Inferences to time.")  # fmt: skip
 @click.option("--warmup", default=20, show_default=True, type=click.IntRange(0, 100_000),
               metavar="N", help="Inferences before them.")  # fmt: skip
-@click.option("--engine-cache", "cache", type=BUNDLE, metavar="DIR",
-              help="Where engines are kept. Default: in JETPRESS_CACHE or your cache.")  # fmt: skip
-@click.option("--cuda", metavar="NAME", help="One of: " + ", ".join(BACKENDS) + ".")
+@engine_flags
 @click.option("-o", "--output", type=BUNDLE, metavar="FILE.json",
               help="Write the record, for `edge gate --measured`.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print the record as JSON.")
@@ -48,9 +44,7 @@ def bench(bundle: Path, **flags: Any) -> None:  # noqa: ANN401  # click's values
         profile=board_of(opened, flags["profile"]),
         clock=RealClock(),
         mode=flags["mode"],
-        board=BoardOptions(
-            cache=flags["cache"] or default_cache(os.environ), cuda=flags["cuda"], tell=_tell
-        ),
+        board=board_options(flags),
     )
     plan = BoardPlan(warmup=flags["warmup"], runs=flags["runs"])
     record = bench_on_board(opened, options, plan)
@@ -61,7 +55,7 @@ def bench(bundle: Path, **flags: Any) -> None:  # noqa: ANN401  # click's values
     else:
         click.echo(render_record(record))
     if flags["output"] is not None:
-        _tell(f"next: edge gate {bundle} --for {options.profile.name} --release "
+        tell(f"next: edge gate {bundle} --for {options.profile.name} --release "
               f"--measured {flags['output']}")  # fmt: skip
 
 
@@ -97,7 +91,3 @@ def _layer_rows(pairs: Tuple[LayerPair, ...]) -> Iterator[Tuple[str, str]]:
 def _spread(of: Percentiles) -> str:
     return (f"p50 {of.p50_ms:.3f} ms, p90 {of.p90_ms:.3f}, p95 {of.p95_ms:.3f}, "
             f"p99 {of.p99_ms:.3f}, max {of.max_ms:.3f}; {of.count} inferences")  # fmt: skip
-
-
-def _tell(line: str) -> None:
-    click.echo(f"edge: {line}", err=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,9 +13,8 @@ from edge.build_forecast import render_forecast
 from edge.building import build_engine, look, render_report
 from edge.bundle import open_bundle
 from edge.clock import RealClock
-from edge.engines import BoardOptions, EngineOptions
-from edge.engines.cuda import BACKENDS
-from edge.engines.tensorrt.cache import default_cache
+from edge.engine_flags import board_options, engine_flags
+from edge.engines import EngineOptions
 from edge.flags import BUNDLE
 from edge.session import board_of
 
@@ -29,19 +27,9 @@ EXIT_REFUSED = 3
 @click.argument("bundle", type=BUNDLE)
 @click.option("--profile", metavar="NAME", help="The board. Default: the one it was made for.")
 @click.option("--mode", metavar="NAME", help="Power mode of the board. Default: the one it is in.")
-@click.option("--engine-cache", "cache", type=BUNDLE, metavar="DIR",
-              help="Where engines are kept. Default: in JETPRESS_CACHE or your cache.")  # fmt: skip
-@click.option("--dla", type=click.IntRange(min=0), metavar="N",
-              help="Build for that DLA core; what it cannot run goes to the GPU.")  # fmt: skip
-@click.option("--batch-max", default=1, type=click.IntRange(min=1), metavar="N",
-              help="Most frames in one inference, where the model's batch is open.")  # fmt: skip
-@click.option("--workspace-mb", type=click.FloatRange(min=1), metavar="X",
-              help="Scratch for one kernel. Default: by the board's memory.")  # fmt: skip
-@click.option("--version-compatible", is_flag=True,
-              help="For later TensorRTs of its major version too; 8.6 or later.")  # fmt: skip
+@engine_flags
 @click.option("--rebuild", is_flag=True, help="Build it although it is there.")
 @click.option("--dry-run", is_flag=True, help="Build nothing; say what it would take.")
-@click.option("--cuda", metavar="NAME", help="One of: " + ", ".join(BACKENDS) + ".")
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 def build(bundle: Path, **flags: Any) -> None:  # noqa: ANN401  # click's values
     """Build the engine of BUNDLE on this board, check its results, and keep it.
@@ -54,16 +42,7 @@ def build(bundle: Path, **flags: Any) -> None:  # noqa: ANN401  # click's values
         profile=board_of(opened, flags["profile"]),
         clock=RealClock(),
         mode=flags["mode"],
-        board=BoardOptions(
-            cache=flags["cache"] or default_cache(os.environ),
-            cuda=flags["cuda"],
-            batch_max=flags["batch_max"],
-            workspace_mb=flags["workspace_mb"],
-            dla_core=flags["dla"],
-            version_compatible=flags["version_compatible"],
-            rebuild=flags["rebuild"],
-            tell=_tell,
-        ),
+        board=board_options(flags, rebuild=flags["rebuild"]),
     )
     if flags["dry_run"]:
         forecast = look(opened, options)
@@ -71,11 +50,6 @@ def build(bundle: Path, **flags: Any) -> None:  # noqa: ANN401  # click's values
         sys.exit(EXIT_REFUSED if forecast.refusals else 0)
     report = build_engine(opened, options)
     _print(report, render_report(report), as_json=flags["as_json"])
-
-
-def _tell(line: str) -> None:
-    """Progress, beside the result: it goes to standard error."""
-    click.echo(f"edge: {line}", err=True)
 
 
 def _print(value: msgspec.Struct, text: str, *, as_json: bool) -> None:

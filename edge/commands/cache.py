@@ -9,20 +9,19 @@ from typing import Optional
 
 import click
 
+from edge.engine_flags import CACHE_FLAG
 from edge.engines.tensorrt.cache import KEPT, EngineCache, Entry, default_cache
-from edge.flags import BUNDLE
 
 __all__ = ["cache"]
 
 
 @click.command()
-@click.option("--engine-cache", "folder", type=BUNDLE, metavar="DIR",
-              help="Where engines are kept. Default: in JETPRESS_CACHE or your cache.")  # fmt: skip
+@CACHE_FLAG
 @click.option("--keep", type=click.IntRange(min=0), metavar="N",
               help="Remove all but the N latest used of each bundle's name.")  # fmt: skip
-def cache(folder: Optional[Path], keep: Optional[int]) -> None:
+def cache(cache: Optional[Path], keep: Optional[int]) -> None:
     """List the engines that were built and kept here, the latest used first; each by its header."""
-    place = folder or default_cache(os.environ)
+    place = cache or default_cache(os.environ)
     engines = EngineCache(place, kept=KEPT if keep is None else keep)
     if keep is not None:
         for path in engines.prune():

@@ -18,8 +18,10 @@ import msgspec
 from devices.profile import load_profile
 from devices.wholefile import write_whole
 from edge.board import Board, identify
-from edge.doctor import BOARD, HOST, Place, ask_device, diagnose, text
+from edge.doctor import BOARD, HOST, Place, diagnose, text
+from edge.engines.cuda import open_cuda, probe
 from edge.engines.tensorrt.cache import default_cache
+from edge.engines.tensorrt.engine import TensorRTEngine
 from edge.errors import EdgeError
 from edge.selftest import DeviceReport, Rig, report_text, run_tests
 
@@ -70,10 +72,10 @@ def _self_test(board: Board, output: Optional[Path]) -> DeviceReport:
             profile=None if board.profile is None else load_profile(board.profile),
             work=Path(work),
             date=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-            probe=ask_device,
-            open_cuda=_open_cuda,
+            probe=probe,
+            open_cuda=lambda backend: open_cuda(backend or None),
             load=importlib.import_module,
-            engine=_open_engine,
+            engine=TensorRTEngine,
         )
 
         def save(report: DeviceReport) -> None:
@@ -94,14 +96,6 @@ def _written(output: Optional[Path]) -> Iterator[None]:
             expected="a report that can be written",
             cure="name another file with -o",
         ) from error
-
-
-def _open_cuda(backend: str) -> Any:  # noqa: ANN401  # a Cuda
-    return importlib.import_module("edge.engines.cuda").open_cuda(backend or None)
-
-
-def _open_engine(*arguments: Any) -> Any:  # noqa: ANN401  # (Bundle, EngineOptions) -> an engine
-    return importlib.import_module("edge.engines.tensorrt.engine").TensorRTEngine(*arguments)
 
 
 def _json(found: Any) -> str:  # noqa: ANN401  # a Struct

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import Any, Dict, Optional
@@ -12,9 +11,8 @@ import click
 from devices.command import EXIT_STOPPED
 from devices.errors import JetpressError
 from edge.bundle import open_bundle
-from edge.engines import ENGINES, THREADS_MAX, BoardOptions
-from edge.engines.cuda import BACKENDS
-from edge.engines.tensorrt.cache import default_cache
+from edge.engine_flags import board_options, engine_flags, refuse_unused
+from edge.engines import ENGINES, REAL_TIME, THREADS_MAX
 from edge.flags import BUNDLE
 from edge.pacing import PACINGS
 from edge.session import Session, SessionOptions
@@ -45,18 +43,14 @@ __all__ = ["run"]
 @click.option("--threads", default=0, type=click.IntRange(0, THREADS_MAX), metavar="N",
               help=f"Of the engine on this computer, {THREADS_MAX} at most. "
                    "Default: its own choice.")  # fmt: skip
-@click.option("--engine-cache", "cache", type=BUNDLE, metavar="DIR",
-              help="Where built engines are kept. Default: the user's cache.")  # fmt: skip
-@click.option("--cuda", metavar="NAME",
-              help="How CUDA is called: " + ", ".join(BACKENDS) + ". "
-                   "Default: the first installed.")  # fmt: skip
+@engine_flags
 @click.option("--json", "as_json", is_flag=True, help="Print the run as JSON.")
 def run(bundle: Path, **flags: Any) -> None:  # noqa: ANN401  # click's values
     """Run BUNDLE on every frame of a source, at the pace the board would have."""
     as_json = flags.pop("as_json")
-    board = BoardOptions(
-        cache=flags.pop("cache") or default_cache(os.environ), cuda=flags.pop("cuda"), tell=_tell
-    )
+    if flags["engine"] not in REAL_TIME:
+        refuse_unused(flags, flags["engine"])
+    board = board_options(flags)
     options = SessionOptions(pacing=_pacing(flags), board=board, **flags)
     stopped, failure = False, None
     with Session(open_bundle(bundle), options) as session:
@@ -74,10 +68,6 @@ def run(bundle: Path, **flags: Any) -> None:  # noqa: ANN401  # click's values
     if stopped:
         click.echo("edge: stopped; what was written is whole", err=True)
         sys.exit(EXIT_STOPPED)
-
-
-def _tell(line: str) -> None:
-    click.echo(f"edge: {line}", err=True)
 
 
 def _pacing(flags: Dict[str, Any]) -> Optional[str]:

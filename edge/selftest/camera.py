@@ -6,6 +6,7 @@ import re
 from typing import Any, Optional, Tuple
 
 from edge.doctor_software import opencv_has
+from edge.engines.nvmm import Nvmm, NvmmError
 from edge.selftest import Result, Rig, failed, impossible, passed
 from edge.sysfs import Missing, below, names, text
 
@@ -38,8 +39,15 @@ def camera(rig: Rig) -> Result:
 
 
 def nvmm(rig: Rig) -> Result:
-    """Not written yet: it says so, and is counted among what is not proven."""
-    return impossible("this version takes every frame through the CPU's memory")
+    """Both libraries have the calls; mapping a buffer needs a source that hands one out."""
+    try:
+        Nvmm()
+    except NvmmError as error:
+        return impossible(f"{error.where}: {error.found}")
+    return impossible(
+        "the libraries have the calls, and no buffer was mapped: sources take every frame through "
+        "the CPU's memory"
+    )
 
 
 def _frame(capture: Any, device: str) -> Result:  # noqa: ANN401  # cv2 has no types

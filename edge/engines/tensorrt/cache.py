@@ -34,7 +34,7 @@ from edge.engines.tensorrt.planfile import DamageError, open_plan, write_plan
 from edge.errors import EngineError
 
 __all__ = ["KEPT", "CacheError", "CachedEngine", "EngineCache", "EngineHeader", "Entry",
-           "FreshEngine", "default_cache", "header_of"]  # fmt: skip
+           "FreshEngine", "default_cache"]  # fmt: skip
 
 KEPT = 8  # engines of a bundle's name: two versions, each for the GPU and two DLAs, and more
 SPARE_BYTES = 1 << 20  # beside the engine: header, lock, timing cache
@@ -315,18 +315,6 @@ def default_cache(environ: Mapping[str, str]) -> Path:
     if environ.get("JETPRESS_CACHE"):
         return Path(environ["JETPRESS_CACHE"]).expanduser() / "engines"
     return Path(environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "jetpress" / "engines"
-
-
-def header_of(path: Path) -> EngineHeader:
-    """What an engine's file says of it; the plan is not looked at. Raises CacheError."""
-    try:
-        with open_plan(path) as file:
-            return _decoded(_HEADERS, file.header)
-    except OSError as error:
-        _refuse(path, error)
-    except DamageError as damage:
-        raise CacheError(str(path), found=str(damage), expected="an engine of jetpress",
-                         cure="build it again") from damage  # fmt: skip
 
 
 def _name(path: Path) -> str:

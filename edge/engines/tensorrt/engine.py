@@ -44,6 +44,8 @@ __all__ = ["TensorRTEngine"]
 class TensorRTEngine:
     """One bundle's engine and its `lanes`; `gpu_ms` and `times` tell what the GPU took.
 
+    `file` is where it is kept and `header` what that says of it.
+
     Raises what NoDeviceError, CudaMemoryError, CacheError, ParseError and BuildError are for, and
     EngineError for another board, a wrong result, an engine that TensorRT does not take.
     """
@@ -70,6 +72,11 @@ class TensorRTEngine:
             self._cuda = doors.open_cuda(options.board.cuda)
             self._load(bundle, options, self._cuda)
             stack.pop_all()
+
+    @property
+    def built_now(self) -> bool:
+        """Whether this process built the engine, because of `why`."""
+        return bool(self.why)
 
     @property
     def lanes(self) -> int:
@@ -132,6 +139,7 @@ class TensorRTEngine:
     def _load(self, bundle: Bundle, options: EngineOptions, cuda: Cuda) -> None:
         ground, cache = self._ground, cache_of(options)
         cached = obtain(bundle, options, ground, cache)
+        self.header, self.file, self.why = cached.header, cached.path, cached.why
         self._ground = dataclasses.replace(ground, model=b"")  # a board's memory is small
         settings = ground.key.settings
         try:

@@ -11,7 +11,6 @@ All of it is looked at before anything is made.
 from __future__ import annotations
 
 import dataclasses
-import importlib
 from pathlib import Path
 from typing import Callable, List, Optional, Tuple
 
@@ -19,7 +18,7 @@ from devices.profile import Profile
 from edge.board import Board, identify
 from edge.bundle import Bundle
 from edge.engines import BoardOptions, EngineOptions
-from edge.engines.cuda import Cuda, Device
+from edge.engines.cuda import Cuda, Device, open_cuda, probe
 from edge.engines.tensorrt.dialect import Dialect, dialect_of
 from edge.engines.tensorrt.enginekey import BuiltOn, EngineKey
 from edge.engines.tensorrt.load import load_tensorrt
@@ -28,26 +27,17 @@ from edge.engines.tensorrt.names import TensorRT
 from edge.engines.tensorrt.settings import BuildSettings
 from edge.engines.tensorrt.workspace import workspace_mb
 from edge.errors import EngineError
+from edge.room import Room, read_room
 
 __all__ = ["Doors", "Ground", "settings_for", "survey"]
-
-
-def _probe() -> Device:
-    found: Device = importlib.import_module("edge.engines.cuda").probe()
-    return found
-
-
-def _open_cuda(name: Optional[str]) -> Cuda:
-    opened: Cuda = importlib.import_module("edge.engines.cuda").open_cuda(name)
-    return opened
 
 
 @dataclasses.dataclass(frozen=True)
 class Doors:
     """The ways out to the computer; tests pass their own."""
 
-    probe: Callable[[], Device] = _probe
-    open_cuda: Callable[[Optional[str]], Cuda] = _open_cuda
+    probe: Callable[[], Device] = probe
+    open_cuda: Callable[[Optional[str]], Cuda] = open_cuda
     load: Callable[[str], TensorRT] = load_tensorrt
     identify: Callable[[Path], Board] = identify
 
@@ -56,7 +46,8 @@ class Doors:
 class Ground:
     """`is_named`: the board said itself that it is the profile's; only then it can be measured.
 
-    `mode` is the power mode that is on, else the one taken for granted.
+    `mode` is the power mode that is on, else the one taken for granted. `room` was read before a
+    CUDA context took any of it.
     """
 
     device: Device
@@ -67,6 +58,7 @@ class Ground:
     dialect: Dialect
     key: EngineKey
     model: bytes
+    room: Optional[Room]
     notes: Tuple[str, ...]
 
     @property
@@ -110,6 +102,7 @@ def survey(bundle: Bundle, options: EngineOptions, doors: Doors) -> Ground:
             built_on=place,
         ),
         model=model,
+        room=read_room(options.board.root),
         notes=_notes(board, options),
     )
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 import resource
 from typing import Optional
 
-from devices.build_cost import BuildCost, BuildRequest, predict_build
+from devices.build_cost import BuildCost
+from edge.build_forecast import BuildSite, CacheState, forecast_build, require_room
 from edge.bundle import Bundle
 from edge.engines import EngineOptions
 from edge.engines.tensorrt.build import BuildJob, build
 from edge.engines.tensorrt.cache import CachedEngine, EngineCache, FreshEngine, default_cache
 from edge.engines.tensorrt.ground import Ground
 from edge.engines.tensorrt.model_file import ranges_for
-from edge.gate import read_costs
 
-__all__ = ["cache_of", "obtain"]
+__all__ = ["cache_of", "obtain", "site_of"]
 
 ENGINE_MB_UNKNOWN = 100.0  # expected of a bundle without costs
 
@@ -29,11 +29,17 @@ def obtain(
 ) -> CachedEngine:
     """The engine for this ground.
 
-    Raises CacheError, ParseError, BuildError, EngineError.
+    Raises CacheError, ParseError, BuildError, EngineError; that when memory is too short for the
+    build, which the kernel would kill after minutes without a word.
     """
-    cost = _cost(bundle, options, ground)
+    not_there = CacheState(folder=str(cache.folder))
+    forecast = forecast_build(bundle, site_of(options, ground), ground.key.settings, not_there)
+    cost = forecast.cost
 
     def fresh() -> FreshEngine:
+        require_room(forecast)
+        for note in forecast.notes:
+            options.board.tell(f"note: {note}")
         options.board.tell(_announcement(cost, cache))
         return _build(bundle, options, ground, cache)
 
@@ -43,6 +49,17 @@ def obtain(
         tell=options.board.tell,
         expected_bytes=int(1e6 * (ENGINE_MB_UNKNOWN if cost is None else cost.engine_mb.high)),
         rebuild=options.board.rebuild,
+    )
+
+
+def site_of(options: EngineOptions, ground: Ground) -> BuildSite:
+    """Where the build would be: here, with the memory that is free here."""
+    return BuildSite(
+        profile=options.profile,
+        mode=ground.mode,
+        tensorrt=f"{ground.trt.__version__}, read here",
+        model=ground.key.model,
+        room=ground.room,
     )
 
 
@@ -67,22 +84,6 @@ def _build(
         notes=(*built.notes, *(f"TensorRT: {line}" for line in built.warnings)),
         refusals=built.refusals,
     )
-
-
-def _cost(bundle: Bundle, options: EngineOptions, ground: Ground) -> Optional[BuildCost]:
-    """What the build is predicted to take; None for a bundle without costs."""
-    costs = read_costs(bundle)
-    if costs is None:
-        return None
-    settings = ground.key.settings
-    how = BuildRequest(
-        precision=settings.precision,
-        workspace_mb=settings.workspace_mb,
-        batch_usual=settings.batch[1],
-        batch_most=settings.batch[2],
-        dla=settings.dla_core is not None,
-    )
-    return predict_build(costs, options.profile, how, ground.mode)
 
 
 def _announcement(cost: Optional[BuildCost], cache: EngineCache) -> str:

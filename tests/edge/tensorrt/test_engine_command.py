@@ -8,9 +8,12 @@ import sys
 import pytest
 from click.testing import CliRunner
 
-import edge.engines.cuda as cuda
+from edge import building
+from edge.commands.build import build
 from edge.commands.run import run
 from edge.engines.cuda import NoDeviceError
+from edge.engines.tensorrt import engine
+from edge.engines.tensorrt.ground import Doors
 from tests.edge.tensorrt.flow import ORIN_NANO, make, place
 
 SYNTHETIC = "synthetic://?width=64&height=48&fps=200&frames=3"
@@ -27,7 +30,7 @@ def test_without_a_device_one_message_and_nothing_is_built(tiny32, tmp_path, mon
     def probe():
         raise NO_GPU
 
-    monkeypatch.setattr(cuda, "probe", probe, raising=False)
+    monkeypatch.setattr(engine, "Doors", lambda: Doors(probe=probe))
     cache = tmp_path / "engines"
     result = CliRunner().invoke(
         run, [str(tiny32), "--source", SYNTHETIC, "--engine", "tensorrt", "--engine-cache",
@@ -38,7 +41,6 @@ def test_without_a_device_one_message_and_nothing_is_built(tiny32, tmp_path, mon
     assert not cache.exists()
 
 
-@pytest.mark.skipif(not hasattr(cuda, "probe"), reason="edge.engines.cuda has no probe yet")
 def test_the_real_command_says_what_is_missing_here(tiny32):
     done = subprocess.run(
         [sys.executable, "-m", "edge", "run", str(tiny32), "--source", SYNTHETIC,
@@ -76,3 +78,28 @@ def test_the_cache_and_cuda_flags_arrive(tiny32, tmp_path, monkeypatch):
     assert "edge: building an engine of tiny: no engine of this bundle yet" in result.output
     assert f"measured {ORIN_NANO.profile} | fp32 | measured 1.0 ms" in result.output
     assert "every-frame" in result.output
+
+
+def test_run_finds_the_engine_that_build_made_with_the_same_flags(tiny32, tmp_path, monkeypatch):
+    spot = place("10.3.0")
+    for module in (engine, building):
+        monkeypatch.setattr(module, "Doors", spot.doors)
+    flags = ["--engine-cache", str(tmp_path / "engines"), "--workspace-mb", "48"]
+    built = CliRunner().invoke(build, [str(tiny32), *flags])
+    assert (built.exit_code, "built in" in built.output) == (0, True)
+    rest = ["--source", SYNTHETIC, "--engine", "tensorrt"]
+    found = CliRunner().invoke(run, [str(tiny32), *rest, *flags])
+    assert (found.exit_code, "the engine was built before" in found.output) == (0, True)
+    other = CliRunner().invoke(run, [str(tiny32), *rest, *flags[:2]])
+    assert "workspace" in other.output
+    assert "the engine was built now" in other.output
+
+
+@pytest.mark.parametrize(
+    "flags", [["--dla", "0"], ["--workspace-mb", "48"], ["--batch-max", "2"], ["--cuda", "ctypes"],
+              ["--version-compatible"]],
+)  # fmt: skip
+def test_a_flag_that_the_emulated_engine_would_not_look_at_is_refused(tiny32, flags):
+    done = CliRunner().invoke(run, [str(tiny32), "--source", SYNTHETIC, *flags])
+    assert done.exit_code == 2
+    assert f"{flags[0]} is for engines that are built" in done.output
