@@ -26,7 +26,7 @@ from edge.engines.tensorrt.errors import (
     TensorRTError,
 )
 from edge.engines.tensorrt.load import Proof, make_builder
-from edge.engines.tensorrt.log import Heard, listen
+from edge.engines.tensorrt.log import Heard, keep_interrupt, listen
 from edge.engines.tensorrt.monitor import progress
 from edge.engines.tensorrt.names import (
     Builder,
@@ -91,12 +91,14 @@ def build(trt: TensorRT, model: bytes, settings: BuildSettings, job: BuildJob) -
     """The engine of an ONNX file's bytes.
 
     Raises ParseError when the parser refuses the file, BuildError when no engine comes out, both
-    with TensorRT's log; EngineError when the settings cannot be honoured.
+    with TensorRT's log; EngineError when the settings cannot be honoured; KeyboardInterrupt when
+    Ctrl-C came meanwhile.
     """
     started_s = job.clock()
     site = _Site(trt, job)
     try:
-        plan = site.build(model, settings)
+        with keep_interrupt(site.heard):
+            plan = site.build(model, settings)
     except TensorRTError as error:
         error.errors, error.warnings = site.heard.errors, site.heard.warnings
         raise
@@ -134,8 +136,6 @@ class _Site:
         self._configure(network, settings)
         with progress(self.trt, self.config, self.heard, self.job.tell):
             plan: IHostMemory = self.builder.build_serialized_network(network, self.config)
-        if self.heard.interrupted:
-            raise KeyboardInterrupt
         if self._calibrator is not None and self._calibrator.refused:
             raise _table_error(self.trt)
         if plan is None:

@@ -1,16 +1,19 @@
 """TensorRT's log: an ILogger that keeps warnings and errors, and lets nothing out of a callback.
 
-TensorRT calls it from C++, from whatever thread it likes, where an exception ends the process. So
-the callback only appends to lists; a Ctrl-C that arrives in it is kept for later.
+TensorRT calls it from C++, from whatever thread it likes, where an exception ends the process or is
+swallowed. So the callback only appends to lists; a Ctrl-C meanwhile is kept for later.
 """
 
 from __future__ import annotations
 
-from typing import Any, Dict, Tuple
+import contextlib
+import signal
+import threading
+from typing import Any, Dict, Iterator, Tuple
 
 from edge.engines.tensorrt.names import ILogger, TensorRT
 
-__all__ = ["Heard", "listen"]
+__all__ = ["Heard", "keep_interrupt", "listen"]
 
 VERSIONS = ("8.0.1", "11.4.0")
 LINES_MAX = 200  # of each kind; a model with thousands of INT64 weights warns for each
@@ -61,6 +64,30 @@ class Heard:
             kept[text] = kept.get(text, 0) + 1
         else:
             self.dropped += 1
+
+
+@contextlib.contextmanager
+def keep_interrupt(heard: Heard) -> Iterator[None]:
+    """Ctrl-C inside only marks `heard`; KeyboardInterrupt is raised at the end, once.
+
+    Python would raise it wherever it runs next, which is a callback's first line, before its `try`:
+    TensorRT then swallows it, or calls it a failed build. A handler of the program's own stays.
+    """
+
+    def keep(number: int, frame: object) -> None:
+        heard.interrupted = True
+
+    in_main = threading.current_thread() is threading.main_thread()
+    kept = in_main and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if kept:
+        signal.signal(signal.SIGINT, keep)
+    try:
+        yield
+    finally:
+        if kept:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        if heard.interrupted:
+            raise KeyboardInterrupt
 
 
 def listen(trt: TensorRT, heard: Heard) -> ILogger:
