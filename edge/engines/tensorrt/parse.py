@@ -42,9 +42,9 @@ _CURES = (  # in what the parser says: the first that is found counts
     (r"type Int32 but must|int32 zero.?point|INT32.*(bias|Dequantize)",
      "leave biases in float: no Q/DQ on them"),
     (r"opset", "export at an opset that this TensorRT reads: 13 is read by all of them"),
-    (r"DYNAMIC|[Dd]ynamic|IShapeTensor|not.*build-?time constant",
+    (r"DYNAMIC|[Dd]ynamic(?!Quant)|IShapeTensor|not.*build-?time constant",
      "export with fixed sizes; only the batch, the first one, may stay open"),
-    (r"DATATYPE|INT64|double|DOUBLE|unsupported (data ?)?type|UFLOAT",
+    (r"DATATYPE|INT64|double|DOUBLE|unsupported (data ?)?type|dat[ae] type|UFLOAT",
      "export with float32, float16, int32 or int64 tensors at this node"),
 )  # fmt: skip
 _MISSING = re.compile(r"No importer registered|[Pp]lugin")
