@@ -7,13 +7,14 @@ number alone, so its name and operator are looked up in the file.
 from __future__ import annotations
 
 import re
-from typing import List, Tuple
+from typing import Callable, List, Tuple
 
 from edge.engines.tensorrt.errors import Fault
 from edge.engines.tensorrt.log import Heard
 from edge.engines.tensorrt.names import (
     ILogger,
     INetworkDefinition,
+    ITensor,
     OnnxParser,
     ParserError,
     TensorRT,
@@ -25,6 +26,10 @@ __all__ = ["cure_for", "make_parser", "parse"]
 
 VERSIONS = ("8.0.1", "11.4.0")
 _DAMAGED = "get the model again, or export it again: these bytes are not a whole ONNX file"
+_UNFIT = (
+    "get the model again, or export it again: its nodes or their sizes do not fit together, or a "
+    "node takes what none before it gives"
+)
 _UNKNOWN = (
     "leave this operator out of the model, or export it so that it becomes ones TensorRT knows "
     "(post-processing belongs into the head, not into the model)"
@@ -33,6 +38,7 @@ _PLUGIN = (
     "this operator is no part of ONNX: export the model without it, or install the TensorRT plugin "
     "that provides it on the board"
 )
+_NO_TEXT = "\ufffd"  # in place of a byte that is no text, which only damage leaves in a name
 _CURES = (  # in what the parser says: the first that is found counts
     (r"ParseFromCodedStream|Failed to parse the ONNX model|MODEL_DESERIALIZE", _DAMAGED),
     (r"Failed to open|external data|Failed to import initializer",
@@ -41,6 +47,7 @@ _CURES = (  # in what the parser says: the first that is found counts
      "quantize activations and weights to symmetric int8, with every zero point 0"),
     (r"type Int32 but must|int32 zero.?point|INT32.*(bias|Dequantize)",
      "leave biases in float: no Q/DQ on them"),
+    (r"was not registered|reshape changes volume|failed to broadcast|Shape Error", _UNFIT),
     (r"opset", "export at an opset that this TensorRT reads: 13 is read by all of them"),
     (r"DYNAMIC|[Dd]ynamic(?!Quant)|IShapeTensor|not.*build-?time constant",
      "export with fixed sizes; only the batch, the first one, may stay open"),
@@ -83,6 +90,8 @@ def parse(
         faults.append(_file_fault(heard.reason))
     if parsed and not network.num_outputs:
         faults.append(_file_fault("a file without a graph, of which nothing was read"))
+    names = [name for name in _io_names(network) if _NO_TEXT in name] if parsed else []
+    faults += [_file_fault(f"an input or output whose name is no text: {name!r}") for name in names]
     return tuple(faults)
 
 
@@ -109,18 +118,33 @@ def _fault(error: ParserError, nodes: Tuple[OnnxNode, ...]) -> Fault:
     known = nodes[number] if 0 <= number < len(nodes) else None
     name, operator = (known.name, known.operator) if known else ("", "")
     if hasattr(error, "node_name"):
-        name = str(error.node_name()) or name  # trt: from 10.0.1
-        operator = str(error.node_operator()) or operator  # trt: from 10.0.1
-    code, text = str(error.code()).rpartition(".")[2], str(error.desc())
+        name = _text(error.node_name) or name  # trt: from 10.0.1
+        operator = _text(error.node_operator) or operator  # trt: from 10.0.1
+    code, text = str(error.code()).rpartition(".")[2], _text(error.desc)
+    if len(text.split()) < 2:  # a bare condition, "false": its code says more
+        text = f"{code}: {text}"
     # A node of a body has a number too, but in its own graph: then the number says nothing.
     domain = known.domain if known is not None and known.operator == operator else ""
-    return Fault(
-        node=name,
-        operator=operator,
-        text=text,
-        cure=cure_for(f"{code} {text}", operator, domain),
-        code=code,
-    )
+    no_text = _NO_TEXT in f"{name}{operator}{text}"
+    cure = _DAMAGED if no_text else cure_for(f"{code} {text}", operator, domain)
+    return Fault(node=name, operator=operator, text=text, cure=cure, code=code)
+
+
+def _io_names(network: INetworkDefinition) -> Tuple[str, ...]:
+    inputs = [_io_name(network.get_input(index)) for index in range(network.num_inputs)]
+    return (*inputs, *(_io_name(network.get_output(i)) for i in range(network.num_outputs)))
+
+
+def _io_name(tensor: ITensor) -> str:
+    return _text(lambda: tensor.name)
+
+
+def _text(say: Callable[[], str]) -> str:
+    """What it says; in a damaged file a name may be bytes that are no text."""
+    try:
+        return str(say())
+    except UnicodeDecodeError as error:
+        return error.object.decode("utf-8", "replace")
 
 
 def _file_fault(text: str) -> Fault:
