@@ -49,8 +49,9 @@ __all__ = ["BuildJob", "Built", "build"]
 
 VERSIONS = ("8.0.1", "11.4.0")
 _NO_MEMORY = ("out of memory", "out_of_memory", "outofmemory", "alloc_failed", "bad_alloc")
-_NO_TACTIC = ("no tactics", "within workspace", "insufficient workspace",
+_NO_TACTIC = ("no tactics", "within workspace", "insufficient workspace", "workspace memory",
               "could not find any implementation")  # fmt: skip
+_NO_SHAPE = ("violate shape constraints", "must be conformable", "no integer solution")
 
 
 def _silent(line: str) -> None:
@@ -242,6 +243,14 @@ def _build_error(trt: TensorRT, settings: BuildSettings, heard: Heard) -> BuildE
             "workspace",
             cure="allow more workspace; if that does not help, this TensorRT has none for the "
             "layer it names: try fp16, or a smaller model",
+        )
+    if settings.batch != (1, 1, 1) and any(word in text for word in _NO_SHAPE):
+        return BuildError(
+            where,
+            found=found,
+            expected=f"a model that takes each batch of {settings.batch[0]} to {settings.batch[2]}",
+            cure="ask for another batch, or export the model with a batch that is open throughout: "
+            "a size inside is fixed to one",
         )
     return BuildError(
         where,

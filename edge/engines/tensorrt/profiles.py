@@ -67,8 +67,8 @@ def add_batches(
         least, usual, most = ((frames, *shape[1:]) for frames in batch)
         try:
             profile.set_shape(name, least, usual, most)
-        except (ValueError, RuntimeError) as error:
-            raise _not_taken(batch, str(error)) from error
+        except (TypeError, ValueError, RuntimeError) as error:  # TypeError: past 64 bits
+            raise _not_taken(batch, str(error).splitlines()[0]) from error
     if config.add_optimization_profile(profile) < 0:
         raise _not_taken(batch, heard.reason)
     return profile
