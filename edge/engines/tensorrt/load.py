@@ -45,7 +45,7 @@ def load_tensorrt(module: str = "tensorrt") -> TensorRT:
     except (ImportError, OSError) as error:  # OSError: it loads libraries by their path
         raise EngineError(
             f"TensorRT (import {module})",
-            found=str(error).splitlines()[0],
+            found=_first_line(error),
             expected="TensorRT's libraries where the loader finds them",
             cure="sudo apt install --reinstall libnvinfer8 or libnvinfer10, the one of your "
             "JetPack, and take packages of TensorRT that pip installed out of this environment",
@@ -130,7 +130,12 @@ def _require_device(trt: TensorRT, proof: Proof) -> None:
 def _refused(what: str, error: TypeError) -> EngineError:
     return EngineError(
         f"TensorRT's {what}",
-        found=str(error).splitlines()[0],
+        found=_first_line(error),
         expected=f"a {what}",
         cure="see what TensorRT logged; run edge doctor",
     )
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).splitlines()
+    return lines[0] if lines else f"{type(error).__name__} without a word"
