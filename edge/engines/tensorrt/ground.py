@@ -25,7 +25,7 @@ from edge.engines.tensorrt.load import load_tensorrt
 from edge.engines.tensorrt.model_file import model_for
 from edge.engines.tensorrt.names import TensorRT
 from edge.engines.tensorrt.settings import BuildSettings
-from edge.engines.tensorrt.workspace import workspace_mb
+from edge.engines.tensorrt.workspace import require_workspace, workspace_mb
 from edge.errors import EngineError
 from edge.room import Room, read_room
 
@@ -108,7 +108,11 @@ def survey(bundle: Bundle, options: EngineOptions, doors: Doors) -> Ground:
 
 
 def settings_for(bundle: Bundle, profile: Profile, board: BoardOptions) -> BuildSettings:
-    """How this bundle's engine is built for this board; the batch is usually the largest one."""
+    """How this bundle's engine is built for this board; the batch is usually the largest one.
+
+    Raises EngineError for a workspace that the board cannot have.
+    """
+    require_workspace(profile, board.workspace_mb)
     least = board.batch_max if board.dla_core is not None else 1  # a DLA has one batch size
     return BuildSettings(
         precision=bundle.manifest.precision,

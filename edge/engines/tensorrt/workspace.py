@@ -10,10 +10,13 @@ less. It depends on the board alone, so the same board always makes the same eng
 
 from __future__ import annotations
 
+from typing import Optional
+
 from devices.memory import process_floor_mb
 from devices.profile import Profile
+from edge.errors import EngineError
 
-__all__ = ["workspace_mb"]
+__all__ = ["require_workspace", "workspace_mb"]
 
 SHARE = 1 / 16
 LEAST_MB, MOST_MB, STEP_MB = 16.0, 1024.0, 16.0
@@ -29,3 +32,15 @@ def workspace_mb(profile: Profile) -> float:
     room_mb = profile.cuda_visible_mb - process_floor_mb(profile)[-1]
     steps = int(SHARE * room_mb / STEP_MB)
     return min(MOST_MB, max(LEAST_MB, steps * STEP_MB))
+
+
+def require_workspace(profile: Profile, asked_mb: Optional[float]) -> None:
+    """Raise EngineError for scratch that the board cannot have; None asks for its usual one."""
+    if asked_mb is None or 1 <= asked_mb <= profile.cuda_visible_mb:  # no NaN is
+        return
+    raise EngineError(
+        f"--workspace-mb {asked_mb:g}",
+        found="no amount of scratch that could be had",
+        expected=f"1 to {profile.cuda_visible_mb:.0f} MB, what {profile.name} shows to CUDA",
+        cure=f"leave it out: {workspace_mb(profile):g} MB then",
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import msgspec
@@ -11,8 +12,16 @@ import devices
 from devices.memory import process_floor_mb
 from devices.profile import load_profile
 from edge.engines.tensorrt.dialect import dialect_of
-from edge.engines.tensorrt.workspace import LEAST_MB, MOST_MB, STEP_MB, workspace_mb
+from edge.engines.tensorrt.workspace import (
+    LEAST_MB,
+    MOST_MB,
+    STEP_MB,
+    require_workspace,
+    workspace_mb,
+)
+from edge.errors import EngineError
 from tests.edge.tensorrt.fake import VERSIONS, made
+from tests.edge.tensorrt.flow import make, place
 
 BOARDS = sorted(path.stem for path in (Path(devices.__file__).parent / "profiles").glob("*.toml"))
 MIB_MB = 1.048576
@@ -74,3 +83,26 @@ def test_the_limit_reaches_tensorrt_by_the_api_it_has(version):
         assert config.get_memory_pool_limit(trt.MemoryPoolType.WORKSPACE) == 208_000_000
         assert config._pools == {"WORKSPACE": 208_000_000}
         assert "IBuilderConfig.max_workspace_size=" not in machine.calls
+
+
+@pytest.mark.parametrize("asked_mb", [None, 1.0, 480.0, 4148.0])
+def test_scratch_that_the_board_can_have_is_not_refused(asked_mb):
+    require_workspace(load_profile("jetson-nano"), asked_mb)
+
+
+@pytest.mark.parametrize("asked_mb", [0.0, 0.99, -480.0, 4149.0, 1e300, math.inf, math.nan])
+def test_scratch_that_no_board_can_have_is_refused_with_its_own(asked_mb):
+    with pytest.raises(EngineError, match="found no amount of scratch") as caught:
+        require_workspace(load_profile("jetson-nano"), asked_mb)
+    assert caught.value.where == f"--workspace-mb {asked_mb:g}"
+    assert caught.value.expected == "1 to 4148 MB, what jetson-nano shows to CUDA"
+    assert "192 MB then" in caught.value.cure
+
+
+@pytest.mark.parametrize("asked_mb", [math.nan, 9000.0])
+def test_whoever_opens_an_engine_is_refused_before_anything_is_made(asked_mb, tmp_path):
+    """Not `edge build` alone: `edge run` and `edge bench` build too."""
+    here = place("10.3.0")
+    with pytest.raises(EngineError, match="1 to 7988 MB"):
+        here.open(make(tmp_path / "b"), tmp_path / "cache", workspace_mb=asked_mb)
+    assert here.machine.calls == []
