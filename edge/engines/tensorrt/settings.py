@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Optional, Tuple
 
 import msgspec
@@ -30,7 +31,7 @@ class BuildSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
             raise ValueError(f"precision {self.precision!r} is not one of {', '.join(PRECISIONS)}")
         if not 1 <= self.batch[0] <= self.batch[1] <= self.batch[2]:
             raise ValueError(f"batch {self.batch} must be 1 or more and rise: least, usual, most")
-        if self.workspace_mb <= 0:
-            raise ValueError(f"workspace_mb {self.workspace_mb} must be above 0")
+        if not 0 < self.workspace_mb < math.inf:  # nor is NaN
+            raise ValueError(f"workspace_mb {self.workspace_mb} must be above 0 and finite")
         if self.dla_core is not None and self.dla_core < 0:
             raise ValueError(f"dla_core {self.dla_core} must be 0 or more")
