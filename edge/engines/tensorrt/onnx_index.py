@@ -23,6 +23,7 @@ class OnnxNode(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     operator: str
     domain: str
+    outputs: int
 
 
 def onnx_nodes(model: bytes) -> Tuple[OnnxNode, ...]:
@@ -41,12 +42,15 @@ def onnx_nodes(model: bytes) -> Tuple[OnnxNode, ...]:
 
 def _node(data: memoryview) -> OnnxNode:
     words: Dict[int, str] = {}
+    outputs = 0
     for number, value in fields(data):
         if isinstance(value, memoryview) and number in (_OUTPUT, _NAME, _OPERATOR, _DOMAIN):
+            outputs += number == _OUTPUT
             words.setdefault(number, bytes(value).decode("utf-8", "replace"))
     domain = words.get(_DOMAIN, "")
     return OnnxNode(
         name=words.get(_NAME) or words.get(_OUTPUT, ""),
         operator=words.get(_OPERATOR, ""),
         domain="" if domain == "ai.onnx" else domain,
+        outputs=outputs,
     )

@@ -7,7 +7,7 @@ number alone, so its name and operator are looked up in the file.
 from __future__ import annotations
 
 import re
-from typing import Callable, List, Tuple
+from typing import Callable, Tuple
 
 from edge.engines.tensorrt.errors import Fault
 from edge.engines.tensorrt.log import Heard
@@ -80,9 +80,11 @@ def parse(
     parser: OnnxParser, network: INetworkDefinition, heard: Heard, model: bytes
 ) -> Tuple[Fault, ...]:
     """Fill the network from the file's bytes; what is refused, empty when all went well."""
-    parsed = bool(parser.parse(model))
     nodes = onnx_nodes(model)
-    faults: List[Fault] = []
+    faults = [_no_output(index, node) for index, node in enumerate(nodes) if not node.outputs]
+    if faults:
+        return tuple(faults)
+    parsed = bool(parser.parse(model))
     for index in range(parser.num_errors):
         error: ParserError = parser.get_error(index)
         faults.append(_fault(error, nodes))
@@ -111,6 +113,12 @@ def cure_for(text: str, operator: str, domain: str = "") -> str:
     if _MISSING.search(text) or operator:
         return _UNKNOWN
     return "export the model again at opset 13 with fixed sizes"
+
+
+def _no_output(index: int, node: OnnxNode) -> Fault:
+    """NVIDIA's parser is not asked about such a node: it ends the process."""
+    text = f"node number {index} gives nothing"
+    return Fault(node=node.name, operator=node.operator, text=text, cure=_UNFIT)
 
 
 def _fault(error: ParserError, nodes: Tuple[OnnxNode, ...]) -> Fault:
