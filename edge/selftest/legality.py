@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Tuple
 
 from edge.engines.tensorrt.load import make_builder
-from edge.engines.tensorrt.log import Heard, listen
+from edge.engines.tensorrt.log import logger
 from edge.engines.tensorrt.names import Builder
 from edge.selftest import Result, Rig, failed, impossible, passed
 
@@ -46,7 +46,7 @@ def dla(rig: Rig) -> Result:
 
 def _builder(rig: Rig) -> Builder:
     trt = rig.load("tensorrt")
-    return make_builder(trt, rig.probe(), listen(trt, Heard()))
+    return make_builder(trt, rig.probe(), logger(trt))
 
 
 def _version(rig: Rig) -> Tuple[int, ...]:

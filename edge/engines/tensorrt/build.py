@@ -7,9 +7,11 @@ this computer built.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import time
-from typing import Any, Callable, List, Optional, Tuple
+import traceback
+from typing import Any, Callable, Iterator, List, Optional, Tuple
 
 import msgspec
 
@@ -26,7 +28,7 @@ from edge.engines.tensorrt.errors import (
     TensorRTError,
 )
 from edge.engines.tensorrt.load import Proof, make_builder
-from edge.engines.tensorrt.log import Heard, keep_interrupt, listen
+from edge.engines.tensorrt.log import Heard, hearing, keep_interrupt, logger
 from edge.engines.tensorrt.monitor import progress
 from edge.engines.tensorrt.names import (
     Builder,
@@ -88,6 +90,24 @@ class Built(msgspec.Struct, frozen=True, kw_only=True):
     warnings: Tuple[str, ...]
 
 
+@contextlib.contextmanager
+def _let_go() -> Iterator[None]:
+    """An error keeps no frame's variables, and so nothing of TensorRT, alive.
+
+    TensorRT holds a lock while it logs. A builder that waits in an old traceback is freed by the
+    garbage collector, perhaps in the log's callback: its end would wait for that lock for ever.
+    """
+    try:
+        yield
+    except BaseException as error:
+        told: Optional[BaseException] = error
+        while told is not None:
+            traceback.clear_frames(told.__traceback__)
+            told = told.__cause__ or told.__context__
+        raise
+
+
+@_let_go()
 def build(trt: TensorRT, model: bytes, settings: BuildSettings, job: BuildJob) -> Built:
     """The engine of an ONNX file's bytes.
 
@@ -96,12 +116,13 @@ def build(trt: TensorRT, model: bytes, settings: BuildSettings, job: BuildJob) -
     Ctrl-C came meanwhile.
     """
     started_s = job.clock()
-    site = _Site(trt, job)
+    heard = Heard()
     try:
-        with keep_interrupt(site.heard):
+        with hearing(heard), keep_interrupt(heard):
+            site = _Site(trt, job, heard)
             plan = site.build(model, settings)
     except TensorRTError as error:
-        error.errors, error.warnings = site.heard.errors, site.heard.warnings
+        error.errors, error.warnings = heard.errors, heard.warnings
         raise
     return Built(
         plan=plan,
@@ -109,21 +130,21 @@ def build(trt: TensorRT, model: bytes, settings: BuildSettings, job: BuildJob) -
         timing_cache=timings_of(trt, site.config),
         notes=tuple(site.notes),
         refusals=tuple(site.refusals),
-        warnings=site.heard.warnings,
+        warnings=heard.warnings,
     )
 
 
 class _Site:
     """What TensorRT points at while it builds: it all lives until the engine is out."""
 
-    def __init__(self, trt: TensorRT, job: BuildJob) -> None:
+    def __init__(self, trt: TensorRT, job: BuildJob, heard: Heard) -> None:
         self.trt: TensorRT = trt
         self.job = job
         self.dialect: Dialect = dialect_of(trt)
-        self.heard = Heard()
+        self.heard = heard
         self.notes: List[str] = []
         self.refusals: List[Refusal] = []
-        self.log: ILogger = listen(trt, self.heard)
+        self.log: ILogger = logger(trt)
         self.builder: Builder = make_builder(trt, job.proof, self.log)
         self.config: IBuilderConfig = self.builder.create_builder_config()
         self._kept: List[Any] = []  # objects of TensorRT, which have no types

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from edge.engines.cuda import Cuda
 from edge.engines.tensorrt.dialect import Execution, IoTensor
+from edge.engines.tensorrt.log import Heard, hearing
 from edge.engines.tensorrt.names import IExecutionContext
 from edge.engines.tensorrt.plan import OpenPlan
 from edge.errors import EngineError
@@ -141,11 +142,17 @@ class Lane:
     def _launch(self) -> None:
         if self._graph is not None:
             self._cuda.launch_graph(self._graph, self._stream)
-        elif not self._enqueue():
+            return
+        with hearing(Heard()) as heard:
+            queued = self._enqueue()
+        if not queued:
             self._cuda.synchronize(self._stream)  # what was queued before must not write later
-            raise EngineError("the inference", found="TensorRT refused to queue it",
-                              expected="it queued", cure="see what TensorRT said before this",
-                              )  # fmt: skip
+            raise EngineError(
+                "the inference",
+                found=f"TensorRT refused to queue it: {heard.reason}",
+                expected="it queued",
+                cure="open the engine again; if it is refused again, build it with --rebuild",
+            )
 
     def _enqueue(self) -> bool:
         return self._execution is not None and self._execution.enqueue(self._stream)
@@ -162,10 +169,17 @@ class Lane:
         stack.callback(self._cuda.unpin, array)
         address = self._cuda.alloc(max(1, array.nbytes))
         stack.callback(self._cuda.free, address)
-        if self._execution is None or not self._execution.set_address(tensor.name, address):
-            raise EngineError(f"tensor {tensor.name!r}", found="TensorRT refused its address",
-                              expected="it set", cure="see what TensorRT said before this",
-                              )  # fmt: skip
+        with hearing(Heard()) as heard:
+            taken = self._execution is not None and self._execution.set_address(
+                tensor.name, address
+            )
+        if not taken:
+            raise EngineError(
+                f"tensor {tensor.name!r}",
+                found=f"TensorRT refused its address: {heard.reason}",
+                expected="it set",
+                cure="build the engine again with --rebuild",
+            )
         return _Buffer(tensor, array, address)
 
     def _let_go(self) -> None:

@@ -15,6 +15,7 @@ import msgspec
 
 from devices.errors import MissingExtraError
 from edge.engines.cuda import Device
+from edge.engines.tensorrt.log import listener
 from edge.engines.tensorrt.names import Builder, ILogger, Runtime, TensorRT
 from edge.engines.tensorrt.rtx import is_rtx
 from edge.errors import EngineError
@@ -128,11 +129,12 @@ def _require_device(trt: TensorRT, proof: Proof) -> None:
 
 
 def _refused(what: str, error: TypeError) -> EngineError:
+    heard = listener()
     return EngineError(
         f"TensorRT's {what}",
-        found=_first_line(error),
+        found=heard.reason if heard is not None and heard.errors else _first_line(error),
         expected=f"a {what}",
-        cure="see what TensorRT logged; run edge doctor",
+        cure="run edge doctor: it says what this computer lacks",
     )
 
 

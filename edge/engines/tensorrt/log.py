@@ -1,7 +1,7 @@
-"""TensorRT's log: an ILogger that keeps warnings and errors, and lets nothing out of a callback.
+"""TensorRT's log: one ILogger for the process; warnings and errors go to whoever listens.
 
 TensorRT calls it from C++, from whatever thread it likes, where an exception ends the process or is
-swallowed. So the callback only appends to lists; a Ctrl-C meanwhile is kept for later.
+swallowed. So nothing gets out of the callback: it appends to lists, and keeps a Ctrl-C for later.
 """
 
 from __future__ import annotations
@@ -9,11 +9,11 @@ from __future__ import annotations
 import contextlib
 import signal
 import threading
-from typing import Any, Dict, Iterator, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 from edge.engines.tensorrt.names import ILogger, TensorRT
 
-__all__ = ["Heard", "keep_interrupt", "listen"]
+__all__ = ["Heard", "hearing", "keep_interrupt", "listener", "logger"]
 
 VERSIONS = ("8.0.1", "11.4.0")
 LINES_MAX = 200  # of each kind; a model with thousands of INT64 weights warns for each
@@ -90,13 +90,55 @@ def keep_interrupt(heard: Heard) -> Iterator[None]:
             raise KeyboardInterrupt
 
 
-def listen(trt: TensorRT, heard: Heard) -> ILogger:
-    """A logger for TensorRT that tells `heard`. It must live as long as what was made with it."""
+@contextlib.contextmanager
+def hearing(heard: Heard) -> Iterator[Heard]:
+    """What TensorRT logs meanwhile goes to `heard`: on this thread, and on threads of its own.
+
+    TensorRT's own threads (a builder's) tell whoever began to hear last.
+    """
+    mine: List[Heard] = _mine.__dict__.setdefault("heard", [])
+    mine.append(heard)
+    with _lock:
+        _all.append(heard)
+    try:
+        yield heard
+    finally:
+        mine.pop()
+        with _lock:
+            _all.remove(heard)
+
+
+def logger(trt: TensorRT) -> ILogger:
+    """The ILogger of a TensorRT module: one for the process, which never goes.
+
+    TensorRT takes the logger of the first builder or runtime for all that are made while one of
+    them lives, and ignores those of the others. One that belonged to an engine would be told of
+    another engine's faults, and called after its own was closed.
+    """
+    with _lock:
+        if id(trt) not in _loggers:
+            _loggers[id(trt)] = trt, _make(trt)
+        return _loggers[id(trt)][1]
+
+
+_lock = threading.Lock()
+_mine = threading.local()
+_all: List[Heard] = []
+_loggers: Dict[int, Tuple[TensorRT, ILogger]] = {}  # by the id of a module that is kept
+
+
+def listener() -> Optional[Heard]:
+    """Who hears what TensorRT says now on this thread; None when nobody listens."""
+    told = getattr(_mine, "heard", None) or tuple(_all)  # a copy: other threads leave it
+    return told[-1] if told else None
+
+
+def _make(trt: TensorRT) -> ILogger:
     severity = trt.ILogger.Severity
     ways = {
-        severity.INTERNAL_ERROR: heard.error,
-        severity.ERROR: heard.error,
-        severity.WARNING: heard.warning,
+        severity.INTERNAL_ERROR: Heard.error,
+        severity.ERROR: Heard.error,
+        severity.WARNING: Heard.warning,
     }
 
     class Log(trt.ILogger):  # type: ignore[misc]  # a base class without types
@@ -105,12 +147,13 @@ def listen(trt: TensorRT, heard: Heard) -> ILogger:
 
         # Its arguments come from C++: a Severity and a text.
         def log(self, severity: Any, msg: str) -> None:  # noqa: ANN401
+            heard = None
             try:
-                way = ways.get(severity)
-                if way is not None:
-                    way(msg)
+                way, heard = ways.get(severity), listener()
+                if way is not None and heard is not None:
+                    way(heard, msg)
             except KeyboardInterrupt:
-                heard.interrupted = True
+                if heard is not None:
+                    heard.interrupted = True
 
-    logger: ILogger = Log()
-    return logger
+    return Log()

@@ -11,11 +11,10 @@ from typing import Optional, Tuple
 from edge.engines.cuda import Device
 from edge.engines.tensorrt.dialect import Dialect, Execution, IoTensor
 from edge.engines.tensorrt.load import make_runtime
-from edge.engines.tensorrt.log import Heard, listen
+from edge.engines.tensorrt.log import Heard, hearing, logger
 from edge.engines.tensorrt.names import (
     ICudaEngine,
     IExecutionContext,
-    ILogger,
     Runtime,
     TensorRT,
 )
@@ -33,19 +32,19 @@ class OpenPlan:
     def __init__(
         self, trt: TensorRT, dialect: Dialect, device: Device, plan: bytes, settings: BuildSettings
     ) -> None:
-        self.trt, self.dialect, self._heard = trt, dialect, Heard()
-        self._log: Optional[ILogger] = listen(trt, self._heard)
-        self._runtime: Optional[Runtime] = make_runtime(
-            trt, device, self._log, settings.dla_core, settings.version_compatible
-        )
-        runtime: Runtime = self._runtime
-        self._engine: Optional[ICudaEngine] = runtime.deserialize_cuda_engine(plan)
-        del runtime
+        self.trt, self.dialect = trt, dialect
+        with hearing(Heard()) as heard:
+            self._runtime: Optional[Runtime] = make_runtime(
+                trt, device, logger(trt), settings.dla_core, settings.version_compatible
+            )
+            runtime: Runtime = self._runtime
+            self._engine: Optional[ICudaEngine] = runtime.deserialize_cuda_engine(plan)
+            del runtime
         if self._engine is None:
             self.close()
             raise EngineError(
                 f"the engine of {len(plan)} bytes",
-                found=self._heard.reason,
+                found=heard.reason,
                 expected=f"an engine that TensorRT {trt.__version__} takes",
                 cure="build it again with --rebuild",
             )
@@ -70,18 +69,18 @@ class OpenPlan:
         Raises EngineError, which says how much was asked for and how much was free.
         """
         engine: ICudaEngine = self.engine
-        context: Optional[IExecutionContext] = engine.create_execution_context()
+        with hearing(Heard()) as heard:
+            context: Optional[IExecutionContext] = engine.create_execution_context()
         if context is None:
             raise EngineError(
                 "an execution context",
-                found=f"{self._heard.reason}, with {free_bytes / 1e6:.0f} MB free on the device",
+                found=f"{heard.reason}, with {free_bytes / 1e6:.0f} MB free on the device",
                 expected=f"{self.scratch_bytes / 1e6:.1f} MB for its scratch memory",
                 cure="stop what else uses the GPU, or use fewer lanes",
             )
         return context, self.dialect.execution(engine, context)
 
     def close(self) -> None:
-        """Let the engine go, then the runtime, then the log; a second call does nothing."""
+        """Let the engine go, then the runtime; a second call does nothing."""
         self._engine = None
         self._runtime = None
-        self._log = None

@@ -48,7 +48,7 @@ class KernelCuda(FakeCuda):
     """An image is the path of a host library; a launch runs when its stream is synchronized."""
 
     def __init__(self):
-        super().__init__(SimpleNamespace(cuda_script={}, context_closed=lambda: None))
+        super().__init__(SimpleNamespace(cuda_script={}, retained=0, context_released=lambda: None))
         self.kernels, self.launches = {}, []
 
     def load_kernel(self, image, name):

@@ -46,7 +46,8 @@ class Machine:
         self.calls: List[str] = []
         self.flags: List[str] = []
         self.alive: weakref.WeakSet = weakref.WeakSet()
-        self.contexts = self.enqueues = self.builds = 0
+        self.logger: Any = None
+        self.contexts = self.enqueues = self.builds = self.retained = 0
         self.infer_ms, self.graph_factor = 2.0, 0.5
 
     def count(self, call: str) -> int:
@@ -56,9 +57,15 @@ class Machine:
         if not self.probed:
             raise Crash(f"{what} before the device was probed")
 
-    def context_closed(self) -> None:
-        """TensorRT's objects free device memory when they go; afterwards they cannot."""
-        if len(self.alive):
+    def takes(self, logger: Any) -> None:
+        """The logger of the first builder or runtime stays while one is alive; others are not."""
+        if not any(type(thing).__name__ in ("Builder", "Runtime") for thing in self.alive):
+            self.logger = logger
+
+    def context_released(self) -> None:
+        """TensorRT's objects free device memory when they go; with the last context they cannot."""
+        self.retained -= 1
+        if not self.retained and len(self.alive):
             names = sorted(type(thing).__name__ for thing in self.alive)
             raise Crash(f"the CUDA context is gone before {', '.join(names)}")
 

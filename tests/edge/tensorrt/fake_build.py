@@ -45,9 +45,9 @@ class Builder:
 
     def __init__(self, logger):
         self._machine.needs_device("trt.Builder")
+        self._machine.takes(logger)
         self._machine.alive.add(self)
-        self._logger = logger
-        log(self._trt, logger, "VERBOSE", "a builder was made")
+        log(self._trt, self._machine.logger, "VERBOSE", "a builder was made")
 
     def create_network(self, flags=0):
         return self._trt.INetworkDefinition(self, int(flags))
@@ -79,7 +79,7 @@ class Builder:
         if words is None and not _monitored(config):
             words = "Build was cancelled by the progress monitor"
         if words is not None:
-            log(self._trt, self._logger, "ERROR", words)
+            log(self._trt, self._machine.logger, "ERROR", words)
             return None
         if config._calibrated():
             _calibrate(config)

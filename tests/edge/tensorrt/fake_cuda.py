@@ -55,6 +55,7 @@ class FakeCuda:
         self.closed = False
         self.left: Dict[str, int] = {}  # what was live when it was closed
         machine.cuda = self
+        machine.retained += 1  # the primary context, which each opener shares
 
     @property
     def live(self) -> Dict[str, int]:
@@ -167,7 +168,7 @@ class FakeCuda:
             return
         self._check()
         self.closed, self.left = True, self.live
-        self.machine.context_closed()
+        self.machine.context_released()
         for address in list(self.memory_blocks):
             ctypes.memset(self.memory_blocks.pop(address), 0xFF, 1)
         for name in ("pinned_blocks", "streams", "events", "stored"):

@@ -71,8 +71,8 @@ class Runtime:
 
     def __init__(self, logger):
         self._machine.needs_device("trt.Runtime")
+        self._machine.takes(logger)
         self._machine.alive.add(self)
-        self._logger = logger
 
     @property
     def num_DLA_cores(self):  # noqa: N802
@@ -87,7 +87,7 @@ class Runtime:
         else:
             words = words or self._foreign(header)
         if words:
-            log(self._trt, self._logger, "ERROR", words)
+            log(self._trt, self._machine.logger, "ERROR", words)
             return None
         core = self.DLA_core if header["dla_core"] is not None else None
         return self._trt.ICudaEngine(header, model, core)
@@ -263,6 +263,7 @@ class IExecutionContext:
         machine = self._machine
         number, machine.enqueues = machine.enqueues, machine.enqueues + 1
         if number == machine.script.get("enqueue_false_at"):
+            log(self._trt, machine.logger, "ERROR", "enqueue: an illegal memory access")
             return False
         names = [value.name for value in self._engine._values]
         shapes = {name: self._shape(name) for name in names}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from pathlib import Path
 from typing import Any, List, Optional
 
@@ -31,13 +32,18 @@ IMAGES = np.random.default_rng(0).normal(size=(1, 3, 48, 64)).astype(np.float32)
 
 @dataclasses.dataclass
 class Place:
-    """A computer with one TensorRT; `open` may be called again and again, as processes would."""
+    """A computer with one TensorRT; `open` may be called again, after or beside another."""
 
     version: str
     machine: Machine
     device: Any = ORIN
     board: Board = ORIN_NANO
     told: List[str] = dataclasses.field(default_factory=list)
+
+    @functools.cached_property
+    def module(self) -> Any:
+        """The one TensorRT of this computer: imported once, as Python does."""
+        return fake_tensorrt(self.version, self.machine)
 
     def doors(self) -> Doors:
         def probe() -> Any:
@@ -47,7 +53,7 @@ class Place:
         return Doors(
             probe=probe,
             open_cuda=lambda name: FakeCuda(self.machine, self.device),
-            load=lambda name: fake_tensorrt(self.version, self.machine),
+            load=lambda name: self.module,
             identify=lambda root: self.board,
         )
 

@@ -11,6 +11,7 @@ import re
 import subprocess
 import sys
 import threading
+import weakref
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from edge.engines.tensorrt import build as building
 from edge.engines.tensorrt import monitor
 from edge.engines.tensorrt.dialect import dialect_of
 from edge.engines.tensorrt.rtx import is_rtx
+from edge.errors import EngineError
 from tests.edge.tensorrt.rtx_cases import (
     MISSING,
     NEEDS_ONNX,
@@ -235,3 +237,28 @@ def test_ctrl_c_stops_a_build_wherever_it_comes_and_the_next_one_builds():
     steps = {name: count for name, _, count, _ in others}
     assert steps["in a callback"] < all_steps / 2  # stopped, not merely told of at its end
     assert steps["while parsing"] < all_steps / 2
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("", {"workspace_mb": 0.001}),
+        ("", {"precision": "fp16"}),
+        ("batch", {"batch": (1, 1, 2**31)}),
+        (None, {}),
+    ],
+)
+def test_an_error_keeps_no_builder_for_the_garbage_collector(name, settings, monkeypatch):
+    """TensorRT holds a lock while it logs: a builder freed in that callback waits for ever."""
+    made, make_builder = [], building.make_builder
+
+    def make(*arguments):
+        builder = make_builder(*arguments)
+        made.append(weakref.ref(builder))
+        return builder
+
+    monkeypatch.setattr(building, "make_builder", make)
+    with pytest.raises(EngineError) as caught:
+        built(b"no model" if name is None else variant(name), **settings)
+    assert [ref() for ref in made] == [None]
+    assert caught.value.__traceback__ is not None  # it is held here, and holds nothing

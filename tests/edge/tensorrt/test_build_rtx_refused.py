@@ -19,7 +19,7 @@ from edge.engines.tensorrt import build as building
 from edge.engines.tensorrt.cache import EngineCache, FreshEngine
 from edge.engines.tensorrt.errors import BuildError, BuildMemoryError, ParseError
 from edge.engines.tensorrt.load import HostOnly, load_tensorrt, make_builder
-from edge.engines.tensorrt.log import Heard, keep_interrupt, listen
+from edge.engines.tensorrt.log import Heard, hearing, keep_interrupt, logger
 from edge.engines.tensorrt.planfile import DamageError, open_plan, write_plan
 from edge.engines.tensorrt.profiles import add_batches
 from edge.errors import EngineError
@@ -117,10 +117,10 @@ def test_a_batch_past_what_tensorrt_counts_to(most):
 @pytest.mark.parametrize("batch", [(4, 2, 1), (1, 8, 4), (2, 1, 4)])
 def test_a_profile_that_does_not_rise_is_refused_by_nvidia(batch):
     heard = Heard()
-    log = listen(trt, heard)
+    log = logger(trt)
     builder = make_builder(load_tensorrt("tensorrt_rtx"), HostOnly(), log)
     config, inputs = builder.create_builder_config(), (("images", (-1, 3)),)
-    with pytest.raises(BuildError, match=f"a batch of {batch[0]} to {batch[2]}") as caught:
+    with hearing(heard), pytest.raises(BuildError, match=f"of {batch[0]} to {batch[2]}") as caught:
         add_batches(builder, config, heard, inputs, batch)
     assert "inconsistent" in caught.value.found or "MIN<=OPT<=MAX" in caught.value.found
 

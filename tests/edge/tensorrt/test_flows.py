@@ -205,9 +205,19 @@ def flow_an_engine_tensorrt_does_not_take(version, tiny32, tmp_path):
     assert again.machine.builds == 1  # the one set aside is not used again
 
 
+def flow_a_second_engine_is_refused_with_its_own_reason(version, tiny32, tmp_path):
+    here = place(version)
+    first = here.open(tiny32, tmp_path)
+    here.machine.script["deserialize_error"] = "the second engine is not compatible"
+    with pytest.raises(EngineError, match="found the second engine is not compatible"):
+        here.open(tiny32, tmp_path)
+    first.close()
+    empty(here.machine)
+
+
 def flow_an_inference_that_is_not_queued(version, tiny32, tmp_path):
     here = place(version, {"enqueue_false_at": 0})
-    with pytest.raises(EngineError, match="found TensorRT refused to queue it"):
+    with pytest.raises(EngineError, match="refused to queue it: enqueue: an illegal memory"):
         here.open(tiny32, tmp_path)
     empty(here.machine)
 

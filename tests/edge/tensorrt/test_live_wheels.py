@@ -90,13 +90,14 @@ from edge.engines.tensorrt.dialect import dialect_of
 from edge.engines.tensorrt.flags import FLAGS
 from edge.engines.tensorrt.inspect import _profiler
 from edge.engines.tensorrt.load import HostOnly, make_builder
-from edge.engines.tensorrt.log import Heard, listen
+from edge.engines.tensorrt.log import Heard, hearing, logger
 from edge.engines.tensorrt.monitor import _Phases, _monitor
 from edge.errors import EngineError
 heard = Heard()
-log = listen(trt, heard)
-for name in ("INTERNAL_ERROR", "ERROR", "WARNING", "INFO", "VERBOSE"):
-    log.log(getattr(trt.ILogger.Severity, name), name)
+log = logger(trt)
+with hearing(heard):
+    for name in ("INTERNAL_ERROR", "ERROR", "WARNING", "INFO", "VERBOSE"):
+        log.log(getattr(trt.ILogger.Severity, name), name)
 table = b"TRT-100300-EntropyCalibration2\\nx: 3c010204\\n"
 calibrator = make_calibrator(trt, table)
 monitor = _monitor(trt, _Phases(heard))

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from edge.engines.tensorrt.log import LINES_MAX, Heard, keep_interrupt, listen
+from edge.engines.tensorrt.log import LINES_MAX, Heard, hearing, keep_interrupt, listener, logger
 from tests.edge.tensorrt.fake import VERSIONS, made
 
 NO_DRIVER = "CUDA initialization failure with error: cudaError 35"
@@ -19,10 +19,12 @@ STUB = "cudaError 34"
 def test_errors_and_warnings_are_kept_and_the_rest_is_not(version):
     trt, _ = made(version)
     heard = Heard()
-    log = listen(trt, heard)
+    log = logger(trt)
     assert isinstance(log, trt.ILogger)
-    for name in ("VERBOSE", "INFO", "WARNING", "ERROR", "INTERNAL_ERROR"):
-        log.log(getattr(trt.ILogger.Severity, name), f"a line of {name}")
+    with hearing(heard):
+        for name in ("VERBOSE", "INFO", "WARNING", "ERROR", "INTERNAL_ERROR"):
+            log.log(getattr(trt.ILogger.Severity, name), f"a line of {name}")
+    log.log(trt.ILogger.Severity.ERROR, "when nobody listens any more")
     assert heard.errors == ("a line of ERROR", "a line of INTERNAL_ERROR")
     assert heard.warnings == ("a line of WARNING",)
     assert (heard.dropped, heard.interrupted) == (0, False)
@@ -31,7 +33,8 @@ def test_errors_and_warnings_are_kept_and_the_rest_is_not(version):
 def test_a_severity_that_nobody_knows_is_no_error():
     trt, _ = made("10.3.0")
     heard = Heard()
-    listen(trt, heard).log(None, "of a later version")
+    with hearing(heard):
+        logger(trt).log(None, "of a later version")
     assert heard.errors == heard.warnings == ()
 
 
@@ -92,18 +95,51 @@ def test_ctrl_c_in_the_callback_is_kept_for_later(severity, monkeypatch):
 
     trt, _ = made("8.2.1")
     heard = Heard()
-    log = listen(trt, heard)
+    log = logger(trt)
     monkeypatch.setattr(Heard, "_keep", interrupted)
-    log.log(getattr(trt.ILogger.Severity, severity), "a line")
+    with hearing(heard):
+        log.log(getattr(trt.ILogger.Severity, severity), "a line")
     assert heard.interrupted
 
 
-def test_what_is_logged_through_one_logger_is_not_heard_by_another():
+def test_tensorrt_has_one_logger_and_who_began_to_hear_last_hears():
     trt, _ = made("10.3.0")
     first, second = Heard(), Heard()
-    one, _ = listen(trt, first), listen(trt, second)
-    one.log(trt.ILogger.Severity.ERROR, "of the first")
-    assert (first.errors, second.errors) == (("of the first",), ())
+    log = logger(trt)
+    assert logger(trt) is log, "a second one would be ignored, and the first one freed"
+    with hearing(first):
+        with hearing(second):
+            log.log(trt.ILogger.Severity.ERROR, "of the second")
+        assert listener() is first
+        log.log(trt.ILogger.Severity.ERROR, "of the first")
+    assert listener() is None
+    assert (first.errors, second.errors) == (("of the first",), ("of the second",))
+
+
+def test_a_thread_hears_its_own_and_tensorrts_threads_tell_who_began_last():
+    trt, _ = made("10.3.0")
+    log, error = logger(trt), trt.ILogger.Severity.ERROR
+    engine, building = Heard(), Heard()
+    hears, done = threading.Event(), threading.Event()
+
+    def run():
+        with hearing(engine):
+            hears.set()
+            done.wait(10)
+            log.log(error, "of the engine")
+
+    thread = threading.Thread(target=run)
+    with hearing(building):
+        thread.start()
+        hears.wait(10)
+        log.log(error, "of the build")
+        done.set()
+        thread.join()
+        worker = threading.Thread(target=log.log, args=(error, "of a worker of the build"))
+        worker.start()
+        worker.join()
+    assert engine.errors == ("of the engine",)
+    assert building.errors == ("of the build", "of a worker of the build")
 
 
 def interrupted_inside(heard, error=None):

@@ -10,7 +10,7 @@ from edge.engines.tensorrt.build import BuildJob, build
 from edge.engines.tensorrt.dialect import dialect_of
 from edge.engines.tensorrt.errors import ParseError
 from edge.engines.tensorrt.load import HostOnly, load_tensorrt, make_builder
-from edge.engines.tensorrt.log import Heard, listen
+from edge.engines.tensorrt.log import Heard, hearing, logger
 from edge.engines.tensorrt.onnx_index import onnx_nodes
 from edge.engines.tensorrt.parse import cure_for, make_parser, parse
 from edge.engines.tensorrt.settings import BuildSettings
@@ -39,7 +39,7 @@ def parts(version, settings=FP32, **script):
     """Module, machine, what was heard, network and parser, as a build makes them."""
     trt, machine = made(version, script=script)
     heard = Heard()
-    log = listen(trt, heard)
+    log = logger(trt)
     network = make_builder(trt, ORIN, log).create_network(dialect_of(trt).network_flags(trt))
     return trt, machine, heard, network, make_parser(trt, network, log, settings)
 
@@ -49,7 +49,8 @@ def refused(version, data, *errors):
     trt, _, heard, network, parser = parts(version)
     parser.parse = lambda given: given != data
     parser._errors = [trt.ParserError(name, op, words, at) for at, name, op, words in errors]
-    return parse(parser, network, heard, data)
+    with hearing(heard):
+        return parse(parser, network, heard, data)
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -224,11 +225,12 @@ def test_the_error_of_a_build_names_the_first_node_and_counts_the_others():
 def test_nvidias_own_parser_is_understood(data, found):
     """TensorRT-RTX's parser, on this computer: the same words as TensorRT 10 and 11."""
     trt, heard = load_tensorrt("tensorrt_rtx"), Heard()
-    log = listen(trt, heard)
+    log = logger(trt)
     builder = make_builder(trt, HostOnly(), log)
     network = builder.create_network(dialect_of(trt).network_flags(trt))
     parser = make_parser(trt, network, log, FP32)
-    faults = parse(parser, network, heard, data)
+    with hearing(heard):
+        faults = parse(parser, network, heard, data)
     assert [(fault.node, fault.operator) for fault in faults] == [one[:2] for one in found]
     for fault, (_, _, cure) in zip(faults, found):
         assert cure in fault.cure
