@@ -5,14 +5,25 @@ network checks, other kernels and no Jetson target; it is driven by the very cod
 board. So a file it refuses is broken, and its Q/DQ warnings are TensorRT's; a file it accepts may
 still hold an operator that an older TensorRT lacks. Basis of every answer: a host check by NVIDIA's
 parser and builder, not the board.
+
+    python -m compress.rtx MODEL.onnx     its version, then the RtxResult as JSON, a line each
+
+Some files end the process that parses them (a Loop without a body, in 1.7), so it has one of its
+own: a run of an hour must not go down with it.
 """
 
 from __future__ import annotations
 
+import importlib.util
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from edge.engines.tensorrt.build import BuildJob, build
 from edge.engines.tensorrt.errors import Fault, ParseError, TensorRTError
@@ -20,7 +31,7 @@ from edge.engines.tensorrt.load import HostOnly, load_tensorrt
 from edge.engines.tensorrt.settings import BuildSettings
 from edge.errors import EngineError
 
-__all__ = ["BASIS", "RtxResult", "parse_and_build"]
+__all__ = ["BASIS", "RtxResult", "parse_and_build", "parse_and_build_here"]
 
 BASIS = "host check by NVIDIA's parser and builder (TensorRT-RTX), not the board"
 # Its types are the file's, whatever is asked; scratch is this computer's, so there is plenty.
@@ -51,12 +62,43 @@ class RtxResult:
         return tuple(line for line in self.warnings if any(w in line.lower() for w in words))
 
 
-def parse_and_build(path: Path, clock: Callable[[], float] = time.perf_counter) -> RtxResult:
+def parse_and_build(path: Path) -> RtxResult:
     """Parse an ONNX file and build it for a desktop GPU; nothing is run and no GPU is needed.
 
-    A file that is refused is a result, not an exception. Raises MissingExtraError without the
-    package, FileNotFoundError without the file.
+    In a process of its own. A file that is refused, or that ends that process, is a result and not
+    an exception. Raises MissingExtraError without the package, FileNotFoundError without the file.
     """
+    if importlib.util.find_spec("tensorrt_rtx") is None:
+        load_tensorrt("tensorrt_rtx")  # says what to install
+    with path.open("rb"):
+        pass
+    start = time.perf_counter()
+    command = [sys.executable, "-m", "compress.rtx", str(path.absolute())]
+    done = subprocess.run(command, capture_output=True, check=False)
+    version, _, line = done.stdout.partition(b"\n")
+    if done.returncode == 0:
+        return msgspec.json.decode(line, type=RtxResult)
+    said = done.stderr.decode(errors="replace").strip().splitlines()
+    end = _signal_name(-done.returncode) if done.returncode < 0 else f"exit code {done.returncode}"
+    return RtxResult(
+        parsed=False,
+        built=False,
+        faults=(),
+        errors=(f"it ended its process ({end})" + (f": {said[-1]}" if said else ""),),
+        warnings=(),
+        seconds=time.perf_counter() - start,
+        plan_bytes=None,
+        version=version.decode(errors="replace") or "of unknown version",
+    )
+
+
+def _signal_name(number: int) -> str:
+    known = {item.value: item.name for item in signal.Signals}
+    return known.get(number, f"signal {number}")
+
+
+def parse_and_build_here(path: Path, clock: Callable[[], float] = time.perf_counter) -> RtxResult:
+    """The same in this process, which a fault of NVIDIA's parser would end."""
     trt = load_tensorrt("tensorrt_rtx")
     model = path.read_bytes()
     start = clock()
@@ -82,3 +124,14 @@ def parse_and_build(path: Path, clock: Callable[[], float] = time.perf_counter) 
         plan_bytes=plan_bytes,
         version=str(trt.__version__),
     )
+
+
+def main() -> None:
+    """Answer for one file, as `parse_and_build` reads it."""
+    sys.stdout.write(f"{load_tensorrt('tensorrt_rtx').__version__}\n")
+    sys.stdout.flush()
+    sys.stdout.buffer.write(msgspec.json.encode(parse_and_build_here(Path(sys.argv[1]))) + b"\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -12,7 +12,6 @@ from typing import Optional, Tuple, cast
 import msgspec
 
 from devices.budget import Refusal
-from devices.profile import Profile
 from edge.build_forecast import (
     BuildForecast,
     BuildSite,
@@ -28,7 +27,7 @@ from edge.engines.tensorrt.engine import TensorRTEngine
 from edge.engines.tensorrt.ground import Doors, Ground, settings_for, survey
 from edge.engines.tensorrt.model_file import model_for
 from edge.engines.tensorrt.obtain import cache_of, site_of
-from edge.engines.tensorrt.workspace import workspace_mb
+from edge.engines.tensorrt.workspace import require_workspace
 from edge.errors import EngineError
 from edge.gate import read_costs
 
@@ -109,7 +108,7 @@ def _require_possible(bundle: Bundle, options: EngineOptions) -> None:
             expected=f"a core from 0 to {cores - 1}" if cores else "a board with a DLA",
             cure="name a core that is there" if cores else "leave --dla out, to build for the GPU",
         )
-    _require_workspace(profile, options.board.workspace_mb)
+    require_workspace(profile, options.board.workspace_mb)
     costs = read_costs(bundle)
     if options.board.batch_max > 1 and costs is not None and not costs.batch_open:
         raise EngineError(
@@ -118,17 +117,6 @@ def _require_possible(bundle: Bundle, options: EngineOptions) -> None:
             expected="an open one",
             cure="export the model with an open batch, or leave --batch-max out",
         )
-
-
-def _require_workspace(profile: Profile, asked_mb: Optional[float]) -> None:
-    if asked_mb is None or 1 <= asked_mb <= profile.cuda_visible_mb:  # no NaN is
-        return
-    raise EngineError(
-        f"--workspace-mb {asked_mb:g}",
-        found="no amount of scratch that could be had",
-        expected=f"1 to {profile.cuda_visible_mb:.0f} MB, what {profile.name} shows to CUDA",
-        cure=f"leave it out: {workspace_mb(profile):g} MB then",
-    )
 
 
 def render_report(report: BuildReport) -> str:

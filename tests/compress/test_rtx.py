@@ -9,8 +9,10 @@ import numpy as np
 import onnx
 import pytest
 
-from compress.rtx import parse_and_build
+from compress.host_check import check_on_host
+from compress.rtx import parse_and_build, parse_and_build_here
 from devices.errors import MissingExtraError
+from devices.profile import load_profile
 from tests.compress.qdq_graphs import Builder
 
 
@@ -82,4 +84,39 @@ def test_seconds_come_from_the_clock_that_is_given(tmp_path):
     ticks = iter((10.0, 12.5))
     b = Builder()
     onnx.save(b.model(b.op("Relu", "x"), (1, 4)), tmp_path / "m.onnx")
-    assert parse_and_build(tmp_path / "m.onnx", lambda: next(ticks)).seconds == 2.5
+    assert parse_and_build_here(tmp_path / "m.onnx", lambda: next(ticks)).seconds == 2.5
+
+
+@rtx
+def test_the_answer_of_its_own_process_is_that_of_this_one(tmp_path):
+    b = Builder()
+    onnx.save(b.model(b.op("Relu", "x"), (1, 4)), tmp_path / "m.onnx")
+    apart, here = parse_and_build(tmp_path / "m.onnx"), parse_and_build_here(tmp_path / "m.onnx")
+    assert apart.built
+    assert apart.plan_bytes == here.plan_bytes
+    assert (apart.version, apart.warnings, apart.basis) == (here.version, here.warnings, here.basis)
+
+
+def loop_without_a_body():
+    helper, kinds = onnx.helper, onnx.TensorProto
+    node = helper.make_node("Loop", ["m", "c"], ["o"], body=helper.make_graph([], "body", [], []))
+    feeds = [("m", kinds.INT64), ("c", kinds.BOOL)]
+    graph = helper.make_graph(
+        [node],
+        "loop",
+        [helper.make_tensor_value_info(name, kind, []) for name, kind in feeds],
+        [helper.make_tensor_value_info("o", kinds.FLOAT, None)],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)])
+
+
+@rtx
+def test_a_file_that_ends_nvidias_parser_is_a_result(tmp_path):
+    """Seen with TensorRT-RTX 1.7.1: a Loop whose body is empty ends the process that parses it."""
+    onnx.save(loop_without_a_body(), tmp_path / "m.onnx")
+    seen = parse_and_build(tmp_path / "m.onnx")
+    assert (seen.parsed, seen.built, seen.plan_bytes) == (False, False, None)
+    assert "ended its process (SIG" in seen.errors[0]
+    assert seen.version[0].isdigit()
+    checked = check_on_host(tmp_path / "m.onnx", load_profile("jetson-orin-nano"))
+    assert any("ended its process" in doubt.reason for doubt in checked.doubts)

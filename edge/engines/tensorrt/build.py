@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import sys
 import time
 import traceback
 from typing import Any, Callable, Iterator, List, Optional, Tuple
@@ -99,12 +100,11 @@ def _let_go() -> Iterator[None]:
     """
     try:
         yield
-    except BaseException as error:
-        told: Optional[BaseException] = error
+    finally:
+        told = sys.exc_info()[1]
         while told is not None:
             traceback.clear_frames(told.__traceback__)
             told = told.__cause__ or told.__context__
-        raise
 
 
 @_let_go()
@@ -121,6 +121,8 @@ def build(trt: TensorRT, model: bytes, settings: BuildSettings, job: BuildJob) -
         with hearing(heard), keep_interrupt(heard):
             site = _Site(trt, job, heard)
             plan = site.build(model, settings)
+        if heard.dropped:
+            site.notes.append(f"TensorRT's log: {heard.dropped} lines more than are kept")
     except TensorRTError as error:
         error.errors, error.warnings = heard.errors, heard.warnings
         raise
@@ -232,7 +234,7 @@ def _ask_for_compatibility(trt: TensorRT, config: IBuilderConfig) -> None:
 
 def _parse_error(trt: TensorRT, faults: Tuple[Fault, ...]) -> ParseError:
     first = faults[0]
-    more = f" (and {len(faults) - 1} more nodes)" if len(faults) > 1 else ""
+    more = f" (the first of {len(faults)} faults)" if len(faults) > 1 else ""
     where = f"node {first.node!r} ({first.operator})" if first.operator else "the model"
     error = ParseError(
         where,

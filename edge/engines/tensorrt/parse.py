@@ -38,22 +38,23 @@ _PLUGIN = (
     "this operator is no part of ONNX: export the model without it, or install the TensorRT plugin "
     "that provides it on the board"
 )
+_SYMMETRIC = "quantize activations and weights to symmetric int8, with every zero point 0"
 _NO_TEXT = "\ufffd"  # in place of a byte that is no text, which only damage leaves in a name
 _CURES = (  # in what the parser says: the first that is found counts
     (r"ParseFromCodedStream|Failed to parse the ONNX model|MODEL_DESERIALIZE", _DAMAGED),
     (r"Failed to open|external data|Failed to import initializer",
      "save the model with its weights in one file: onnx.save(model, path)"),
-    (r"zero.?point is not supported|shiftIsAllZeros|UINT8|uint8",
-     "quantize activations and weights to symmetric int8, with every zero point 0"),
+    (r"zero.?point is not supported|shiftIsAllZeros", _SYMMETRIC),
     (r"type Int32 but must|int32 zero.?point|INT32.*(bias|Dequantize)",
      "leave biases in float: no Q/DQ on them"),
     (r"was not registered|reshape changes volume|failed to broadcast|Shape Error", _UNFIT),
     (r"opset", "export at an opset that this TensorRT reads: 13 is read by all of them"),
     (r"DYNAMIC|[Dd]ynamic(?!Quant)|IShapeTensor|not.*build-?time constant",
      "export with fixed sizes; only the batch, the first one, may stay open"),
-    (r"DATATYPE|INT64|double|DOUBLE|unsupported (data ?)?type|dat[ae] type|UFLOAT",
+    (r"DATATYPE|INT64|UINT8|uint8|double|DOUBLE|unsupported (data ?)?type|dat[ae] type|UFLOAT",
      "export with float32, float16, int32 or int64 tensors at this node"),
 )  # fmt: skip
+_QUANTIZES = ("QuantizeLinear", "DequantizeLinear")
 _MISSING = re.compile(r"No importer registered|[Pp]lugin")
 
 
@@ -105,6 +106,8 @@ def cure_for(text: str, operator: str, domain: str = "") -> str:
     """
     if operator == "DequantizeLinear" and re.search(r"[Ii]nt32|INT32", text):
         return "leave biases in float: no Q/DQ on them"
+    if operator in _QUANTIZES and re.search(r"UINT8|uint8", text):
+        return _SYMMETRIC
     for pattern, cure in _CURES:
         if re.search(pattern, text):
             return cure

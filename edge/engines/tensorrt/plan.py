@@ -11,7 +11,7 @@ from typing import Optional, Tuple
 from edge.engines.cuda import Device
 from edge.engines.tensorrt.dialect import Dialect, Execution, IoTensor
 from edge.engines.tensorrt.load import make_runtime
-from edge.engines.tensorrt.log import Heard, hearing, logger
+from edge.engines.tensorrt.log import Heard, hearing, keep_interrupt, logger
 from edge.engines.tensorrt.names import (
     ICudaEngine,
     IExecutionContext,
@@ -33,13 +33,18 @@ class OpenPlan:
         self, trt: TensorRT, dialect: Dialect, device: Device, plan: bytes, settings: BuildSettings
     ) -> None:
         self.trt, self.dialect = trt, dialect
-        with hearing(Heard()) as heard:
-            self._runtime: Optional[Runtime] = make_runtime(
-                trt, device, logger(trt), settings.dla_core, settings.version_compatible
-            )
-            runtime: Runtime = self._runtime
-            self._engine: Optional[ICudaEngine] = runtime.deserialize_cuda_engine(plan)
-            del runtime
+        self._runtime: Optional[Runtime] = None
+        self._engine: Optional[ICudaEngine] = None
+        heard = Heard()
+        try:
+            with hearing(heard), keep_interrupt(heard):
+                self._runtime = make_runtime(
+                    trt, device, logger(trt), settings.dla_core, settings.version_compatible
+                )
+                self._engine = _deserialized(self._runtime, plan)
+        except KeyboardInterrupt:
+            self.close()
+            raise
         if self._engine is None:
             self.close()
             raise EngineError(
@@ -84,3 +89,8 @@ class OpenPlan:
         """Let the engine go, then the runtime; a second call does nothing."""
         self._engine = None
         self._runtime = None
+
+
+def _deserialized(runtime: Runtime, plan: bytes) -> Optional[ICudaEngine]:
+    engine: Optional[ICudaEngine] = runtime.deserialize_cuda_engine(plan)
+    return engine

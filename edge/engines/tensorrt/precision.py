@@ -50,7 +50,7 @@ def _check_quantized(trt: TensorRT, network: INetworkDefinition, settings: Build
     quantized = False
     for index in range(network.num_layers):
         layer: ILayer = network.get_layer(index)
-        quantized = quantized or layer.type == trt.LayerType.QUANTIZE
+        quantized = quantized or layer.type in (trt.LayerType.QUANTIZE, trt.LayerType.DEQUANTIZE)
     on_dla = settings.dla_core is not None
     if quantized and on_dla:
         raise _wrong(

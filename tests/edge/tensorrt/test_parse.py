@@ -120,6 +120,8 @@ def test_the_standard_domain_by_its_long_name_is_no_domain():
         ("UNSUPPORTED_NODE No importer registered for op: NonZero", "NonZero", "", LEAVE_OUT),
         ('INVALID_NODE Assertion failed: shiftIsAllZeros(zeroPoint) && "TRT only supports '
          'symmetric quantization - zeroPt must be all zeros."', "QuantizeLinear", "", ZERO_POINT),
+        ("UNSUPPORTED_NODE_DATATYPE UINT8 is read as INT8", "QuantizeLinear", "", ZERO_POINT),
+        ("UNSUPPORTED_NODE_DATATYPE Cast to UINT8", "Cast", "", TYPES),
         ("UNSUPPORTED_NODE Assertion failed: !isDynamic(shape)", "Reshape", "", FIXED),
         ('UNSUPPORTED_NODE Assertion failed: ctx->getOpsetVersion() >= 7 && "Pre-opset 7 '
          'broadcasting is unsupported"', "Add", "", OPSET),
@@ -194,7 +196,7 @@ def test_the_error_of_a_build_names_the_first_node_and_counts_the_others():
         build(trt, TWO, FP32, BuildJob(proof=ORIN))
     error = caught.value
     assert error.where == "node 'mix' (Hardmix)"
-    assert error.found.startswith(f"{PLUGIN} (and 1 more")
+    assert error.found.startswith(f"{PLUGIN} (the first of 2 faults)")
     assert "TensorRT 10.3.0" in error.expected
     assert INSTALL in error.cure
     assert [fault.node for fault in error.faults] == ["mix", "first"]

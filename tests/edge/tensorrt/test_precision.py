@@ -49,6 +49,7 @@ def checked(version, layers, precision, dla_core=None):
         (PLAIN, "fp32", None),
         (PLAIN, "fp16", None),
         (QUANTIZED, "int8", None),
+        (QUANTIZED[1:], "int8", None),  # weights that were stored as int8
         (PLAIN, "fp16", 0),
         (PLAIN, "int8", 0),  # by a table
         ((), "fp32", None),
@@ -63,6 +64,7 @@ def test_with_flags_the_types_of_the_file_do_not_matter(version, layers, precisi
     ("layers", "precision", "dla_core", "found", "expected", "cure"),
     [
         (QUANTIZED, "fp16", None, "Q/DQ", "a model without, for fp16", "build it in int8"),
+        (QUANTIZED[1:], "fp16", None, "Q/DQ", "a model without, for fp16", "build it in int8"),
         (QUANTIZED, "fp32", None, "Q/DQ", "a model without, for fp32", "model.float.onnx"),
         (PLAIN, "int8", None, "no Q/DQ", "Q/DQ for int8", "compress the model to int8"),
         ((), "int8", None, "no Q/DQ", "Q/DQ for int8", "compress the model to int8"),
