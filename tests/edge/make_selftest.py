@@ -11,10 +11,7 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
-import onnx
-import onnxruntime
 
-from compress.quantize.strong import strong_twin
 from edge.bundle import Step, seal
 from edge.golden import write_golden
 from edge.goldeninputs import picture_inputs
@@ -34,6 +31,11 @@ def picture() -> np.ndarray:
 
 
 def make(folder: Path) -> None:
+    import onnx
+    import onnxruntime
+
+    from compress.quantize.strong import strong_twin
+
     if folder.exists():
         shutil.rmtree(str(folder))
     folder.mkdir(parents=True)

@@ -118,7 +118,7 @@ def real_nvrtc():
     return [str(path) for path in found]
 
 
-@pytest.mark.skipif(not real_nvrtc(), reason="no NVRTC here: pip install nvidia-cuda-nvrtc-cu12")
+@pytest.mark.skipif(not real_nvrtc(), reason="no NVRTC here: pip install 'jetpress[dev]'")
 @pytest.mark.parametrize("capability", ["5.3", "7.2", "8.7"])
 def test_the_real_nvrtc_compiles_the_preprocessing_kernel(capability):
     ptx = compile_kernel(kernel_source(), capability, (), real_nvrtc(), nowhere)
