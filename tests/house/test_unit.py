@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import configparser
+import fnmatch
 import re
 import shlex
 import shutil
@@ -107,13 +108,51 @@ def test_it_is_nobody_and_may_write_its_own_folders_alone(unit):
     assert "XDG_CACHE_HOME=/var/cache" in service["Environment"][0]  # engines: below /jetpress
 
 
-def test_the_devices_of_a_camera_and_of_every_jetpacks_gpu_are_allowed(unit):
-    allowed = {row.split()[0] for row in unit["Service"]["DeviceAllow"]}
-    assert {"char-video4linux", "/dev/nvmap", "char-nvhost*", "char-nvgpu*", "char-nvidia*"} <= (
-        allowed
-    )
+# Names of what a detector opens: camera, GPU, memory, fences. nvgpu registers its nodes under the
+# name of its device, so the name is of the chip and the kernel. The majors are ours: no board was
+# asked.
+PROC_DEVICES = {
+    "4.6 Nano": "81 video4linux\n226 drm\n503 nvhost\n506 57000000.gpu\n10 misc",
+    "4.6 TX2": "81 video4linux\n226 drm\n503 nvhost\n505 17000000.gp10b\n10 misc",
+    "5.1 Xavier": "81 video4linux\n226 drm\n506 nvhost\n509 17000000.gv11b\n10 misc",
+    "5.1 Orin": "81 video4linux\n226 drm\n507 host1x-fence\n509 17000000.ga10b\n10 misc",
+    "6.2 Orin": "81 video4linux\n226 drm\n507 host1x-fence\n509 17000000.gpu\n10 misc",
+    "7.1 Thor": "81 video4linux\n195 nvidia\n226 drm\n511 nvidia-uvm\n10 misc",
+}
+
+
+def locked_out(service, proc_devices):
+    """Names of /proc/devices that systemd would keep from the service."""
+    rows = [row.split()[0] for row in service.get("DeviceAllow", []) if row.strip()]
+    names = [line.split()[1] for line in proc_devices.splitlines()]
+    policy = service.get("DevicePolicy", ["auto"])[-1]
+    if policy == "auto" and not rows:
+        return []
+    patterns = [row.partition("-")[2] for row in rows if row.startswith("char-")]
+    nodes = {"misc"} if "/dev/nvmap" in rows else set()  # of a node of its own, by its path
+    names = [name for name in names if name not in nodes]
+    return [name for name in names if not any(fnmatch.fnmatch(name, p) for p in patterns)]
+
+
+@pytest.mark.parametrize("board", PROC_DEVICES)
+def test_no_device_of_a_detector_is_kept_from_it(unit, board):
+    assert locked_out(unit["Service"], PROC_DEVICES[board]) == []
     for broken in ("MemoryDenyWriteExecute", "PrivateDevices", "PrivateTmp"):
         assert broken not in unit["Service"]
+
+
+@pytest.mark.parametrize(
+    ("board", "kept"),
+    [("4.6 Nano", ["57000000.gpu"]), ("4.6 TX2", ["17000000.gp10b"]),
+     ("5.1 Xavier", ["17000000.gv11b"]), ("5.1 Orin", ["host1x-fence", "17000000.ga10b"]),
+     ("6.2 Orin", ["host1x-fence", "17000000.gpu"]), ("7.1 Thor", [])],
+)  # fmt: skip
+def test_a_list_of_the_names_of_nodes_would_lock_cuda_out(board, kept):
+    """What stood here first: names as under /dev, which is not what systemd compares with."""
+    names = ("video4linux", "nvhost*", "nvgpu*", "nvidia*", "drm")
+    closed = {"DevicePolicy": ["closed"],
+              "DeviceAllow": [*(f"char-{name} rw" for name in names), "/dev/nvmap rw"]}  # fmt: skip
+    assert locked_out(closed, PROC_DEVICES[board]) == kept
 
 
 @pytest.fixture
