@@ -201,9 +201,11 @@ def test_errors_come_first_and_say_where_what_and_what_to_do():
     assert "255/127" in text
 
 
-def test_every_rule_states_its_source():
+def test_every_rule_states_its_source_its_consequence_and_its_cure():
+    assert len({rule.name for rule in RULES}) == len(RULES)
     for rule in RULES:
-        assert "Source: " in rule.__doc__, rule.__name__
+        for word in (rule.looks_at, rule.source, rule.consequence, rule.cure):
+            assert word, rule.name
 
 
 def test_lint_does_not_change_the_model():
