@@ -138,7 +138,9 @@ def test_the_last_user_is_none_of_roots_and_its_health_is_asked():
     names = [item.name for item in last.instructions]
     assert "RUN" not in names[names.index("USER") :]
     run = " ".join(last.all("RUN"))
-    assert "--uid 10001 --groups video" in run
+    assert "--uid 10001 --groups video,render " in run
+    for group in ("video", "render"):  # not in every base image
+        assert run.index(f"groupadd --force --system {group}") < run.index("useradd")
     assert json.loads(last.all("ENTRYPOINT")[0]) == ["edge"]
     (health,) = last.all("HEALTHCHECK")
     command = json.loads(health[health.index("[") :])

@@ -53,6 +53,46 @@ def environment():
     return {key: value for key, _, value in rows}
 
 
+def install_lines():
+    """The commands of the unit's first comment."""
+    lines = UNIT.read_text().partition("Install, as root:")[2].partition("# JetPack 4")[0]
+    return [line[4:] for line in lines.splitlines() if line.startswith("#   ")]
+
+
+@pytest.mark.parametrize(
+    ("groups", "joined"), [(("video",), ["video"]), (("video", "render"), ["video", "render"])]
+)
+def test_the_install_lines_make_what_the_unit_starts_and_join_the_groups_there_are(
+    tmp_path, unit, groups, joined
+):
+    """Run, with programs that write down how they were called; JetPack 4 has no group render."""
+    log, programs = tmp_path / "log", tmp_path / "bin"
+    programs.mkdir()
+    for name in ("adduser", "install", "systemctl", "python3"):
+        (programs / name).write_text(f'#!/bin/sh\necho {name} "$@" >> {log}\n')
+    known = "|".join(groups)
+    (programs / "getent").write_text(f'#!/bin/sh\ncase "$2" in {known}) exit 0;; esac\nexit 2\n')
+    pip = tmp_path / "pip"
+    pip.write_text(f'#!/bin/sh\necho pip "$@" >> {log}\n')
+    for program in (*programs.iterdir(), pip):
+        program.chmod(0o755)
+    script = "set -e\n" + "\n".join(install_lines()).replace("/opt/jetpress/bin/pip", str(pip))
+    env = {"PATH": f"{programs}:/usr/bin:/bin"}
+    done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, env=env)
+    assert done.returncode == 0, done.stderr
+    said = log.read_text().splitlines()
+    home = Path(unit["Service"]["ExecStart"][0].split()[0]).parents[1]
+    assert f"python3 -m venv --system-site-packages {home}" in said
+    assert "pip install jetpress[jetson]" in said
+    assert said.index(f"python3 -m venv --system-site-packages {home}") < said.index(
+        "pip install jetpress[jetson]"
+    )
+    assert [line.split()[2] for line in said if line.startswith("adduser jetpress ")] == joined
+    assert said[0] == "adduser --system --group --home /var/lib/jetpress jetpress"
+    assert said[-1].startswith("systemctl enable --now jetpress-edge")
+    assert any(unit["Service"]["EnvironmentFile"][0] in line for line in said)
+
+
 def command_of(unit, environment):
     """The words systemd would run: ${A} is one word, $A is split."""
     words = []
@@ -100,7 +140,7 @@ def test_it_stops_as_ctrl_c_does_and_starts_again(unit):
 def test_it_is_nobody_and_may_write_its_own_folders_alone(unit):
     service = unit["Service"]
     assert service["User"] == ["jetpress"]
-    assert service["SupplementaryGroups"] == ["video"]
+    assert "SupplementaryGroups" not in service  # one that is not there: the service does not start
     assert service["ProtectSystem"] == ["strict"]
     assert service["NoNewPrivileges"] == ["yes"]
     assert service["CapabilityBoundingSet"] in ([""], [])
