@@ -1,4 +1,4 @@
-"""`compress`: from arguments to a Job, from what happened to an exit code."""
+"""`compress`: from arguments to a Job, from what happened to an exit code; the others by name."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ from typing import Any
 import click
 
 from calib.preprocess import SIZE_MAX
+from compress.lazycommand import LazyCommand
 from devices.command import EXIT_STOPPED, SETTINGS
 from devices.errors import EXIT_BAD_INPUT, JetpressError
+from devices.lazygroup import Entry
 from devices.profile import load_profile
 from edge.flags import FlagError, budget_from_flags, limit_flags
 
@@ -21,9 +23,14 @@ __all__ = ["cli"]
 
 FULL = {errno.ENOSPC, errno.EDQUOT}
 CLOSED = {errno.EACCES, errno.EPERM, errno.EROFS}
+OTHERS = {
+    "lint": Entry(
+        "compress.commands.lint:lint_command", "Say what a board's TensorRT will do with a file."
+    ),
+}
 
 
-@click.command(context_settings=SETTINGS)
+@click.command(cls=LazyCommand, others=OTHERS, context_settings=SETTINGS)
 @click.argument("model", required=False)
 @click.option("--model", "named_model", metavar="MODEL", help="The same as MODEL.")
 @click.option("--profile", "profile_name", required=True, metavar="NAME",

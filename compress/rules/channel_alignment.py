@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 
 __all__ = ["RULE"]
 
-_IMAGE_CHANNELS = 4  # a net's input has 1, 3 or 4: nobody can change that
+_GIVEN = (
+    4  # so few are given by the task, image channels or a box's corners: nobody can change them
+)
 
 
 def _find(subject: Subject) -> Iterator[Place]:
@@ -29,7 +31,7 @@ def _find(subject: Subject) -> Iterator[Place]:
         wide, narrow = _widths(node, shape)
         words = []
         for what, width in (("input", narrow), ("output", wide)):
-            if width % multiple and not (what == "input" and width <= _IMAGE_CHANNELS):
+            if width % multiple and width > _GIVEN:
                 padded = -(-width // multiple) * multiple
                 words.append(f"{width} {what} channels computed as {padded}")
         if words:

@@ -1,0 +1,1 @@
+"""The commands beside `compress MODEL`, one a file, each imported when it is run."""
