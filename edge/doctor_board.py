@@ -5,9 +5,10 @@ from __future__ import annotations
 from devices.jetpack import jetpack_line
 from devices.profile import load_profile
 from edge.doctor import Line, Place, missing, ok, warn
+from edge.doctor_system import container_kind
 from edge.telemetry import Telemetry
 
-__all__ = ["board", "clocks", "jetpack", "power_mode", "sensors"]
+__all__ = ["MOUNTS", "board", "clocks", "jetpack", "power_mode", "sensors"]
 
 SHARE_LEAST = 0.9  # of the memory that the profile counts on; less is another module
 MOUNTS = (
@@ -68,7 +69,10 @@ def power_mode(place: Place) -> Line:
     """The nvpmodel mode, and whether the profile has its clocks."""
     found = place.board
     if not found.power_modes or found.power_mode is None:
-        return warn("nvpmodel's mode cannot be read", "sudo nvpmodel -q")
+        cure = "sudo nvpmodel -q"
+        if container_kind(place.root):
+            cure = f"start the container with {MOUNTS}"
+        return warn("nvpmodel's mode cannot be read", cure)
     said = f"{found.power_mode} of {', '.join(found.power_modes)}"
     if found.profile is not None and found.mode is None:
         return warn(

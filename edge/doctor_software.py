@@ -15,7 +15,7 @@ from typing import Any, Optional
 from devices.jetpack import JetPack, jetpack_line
 from devices.profile import load_profile
 from edge.doctor import BOARD, Line, Place, missing, ok, warn
-from edge.doctor_system import VIDEO_GROUP, container_kind
+from edge.doctor_system import container_kind, group_cure
 from edge.errors import EngineError
 from edge.sysfs import below, names
 
@@ -26,7 +26,13 @@ __all__ = ["BROKEN", "cuda", "cuda_backends", "numpy", "onnxruntime", "opencv", 
 # NumPy or Python.
 BROKEN = (ImportError, OSError, AttributeError, RuntimeError, SyntaxError)
 BACKENDS = ("pycuda.driver", "cuda.bindings.driver", "cuda.cuda")
-GPU_NODES = ("/dev/nvmap", "/dev/nvgpu", "/dev/nvhost-gpu")
+# What CUDA opens, and the group that may: the names of JetPack 4 and 5, then those from 6 on.
+GPU_NODES = {
+    "/dev/nvmap": "video",
+    "/dev/nvhost-gpu": "video",
+    "/dev/nvgpu/igpu0/ctrl": "video",
+    "/dev/dri/renderD128": "render",
+}
 PYTHON_LEAST = (3, 8)
 
 
@@ -186,10 +192,10 @@ def _tensorrt_cure(place: Place, line: Optional[JetPack]) -> str:
 
 
 def _cuda_cure(place: Place) -> str:
-    for name in GPU_NODES:
+    for name, group in GPU_NODES.items():
         device = below(place.root, name)
         if device.exists() and not os.access(str(device), os.R_OK | os.W_OK):
-            return VIDEO_GROUP
+            return group_cure(place.root, name, group)
     if container_kind(place.root):
         return "start the container with --runtime nvidia"
     if place.board.is_jetson:

@@ -15,10 +15,12 @@ from edge.sysfs import Missing, below, names, text
 from edge.telemetry import Telemetry
 
 __all__ = [
+    "ARGUS_MOUNT",
     "cameras",
     "container",
     "container_kind",
     "engine_cache",
+    "group_cure",
     "memory",
     "swap",
     "systemd",
@@ -31,7 +33,8 @@ SWAP_SMALL_MB = 3500.0
 DISK_LEAST_MB, DISK_SMALL_MB = 100.0, 1000.0
 YEAR_LEAST = 2024
 _CGROUP = re.compile(r"kubepods|docker|containerd|lxc")
-VIDEO_GROUP = "sudo usermod -aG video $USER, then log in again"
+ARGUS_SOCKET = "/tmp/argus_socket"
+ARGUS_MOUNT = f"-v {ARGUS_SOCKET}:{ARGUS_SOCKET}"
 
 
 def container(place: Place) -> Line:
@@ -54,12 +57,17 @@ def cameras(place: Place) -> Line:
             if not os.access(str(device), os.R_OK | os.W_OK):
                 closed.append(f"/dev/{name}")
     if closed:
-        return missing(f"{', '.join(closed)}: this user may not read it", VIDEO_GROUP)
+        return missing(
+            f"{', '.join(closed)}: this user may not read it",
+            group_cure(place.root, closed[0], "video"),
+        )
     if found:
         csi = any("vi-output" in camera for camera in found)
-        if csi and not below(place.root, "/tmp/argus_socket").exists():
-            return warn(f"{', '.join(found)}; the CSI daemon is not up",
-                        "sudo systemctl restart nvargus-daemon")  # fmt: skip
+        if csi and not _argus_answers(place.root):
+            cure = "sudo systemctl restart nvargus-daemon"
+            if container_kind(place.root):  # the daemon is the board's: no container restarts it
+                cure = f"on the board: {cure}; then start the container with {ARGUS_MOUNT}"
+            return warn(f"{', '.join(found)}; the CSI daemon is not up", cure)
         return ok(", ".join(found))
     if place.role != BOARD:
         return none("none here; files, folders and synthetic:// need none")
@@ -151,6 +159,19 @@ def container_kind(root: Path) -> str:
         None if isinstance(said, Missing) else re.search(r"kubepods|docker|containerd|lxc", said)
     )
     return "" if found is None else found.group(0)
+
+
+def group_cure(root: Path, node: str, group: str) -> str:
+    """How this user may open a device node that a group of the board may."""
+    if container_kind(root):  # by number: a group of this name has another one in the image
+        return f"start the container with --group-add $(stat -c %g {node})"
+    return f"sudo usermod -aG {group} $USER, then log in again"
+
+
+def _argus_answers(root: Path) -> bool:
+    """Whether the socket is there; Docker makes a folder of a mount that was not."""
+    path = below(root, ARGUS_SOCKET)
+    return path.exists() and not path.is_dir()
 
 
 def _captures(root: Path, name: str) -> bool:

@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 import subprocess
 import sys
 import types
@@ -10,93 +9,25 @@ from pathlib import Path
 
 import pytest
 
-from edge.board import identify
-from edge.doctor import BOARD, CHECKS, HOST, JETSON_FILES, ONLY, Place, diagnose, text
+from edge.doctor import BOARD, CHECKS, HOST, JETSON_FILES, ONLY, diagnose, text
 from edge.doctor_software import opencv_has
-from edge.engines.cuda import Device, NoDeviceError
+from tests.edge.boards.places import (
+    BUILD_INFO,
+    cv2,
+    gpu,
+    installed,
+    lines,
+    no_gpu,
+    orin_tree,
+    place,
+    tensorrt,
+)
 from tests.edge.boards.trees import BOARDS, build, write
-
-NOW_S = 1_790_000_000.0
-BUILD_INFO = """
-  Video I/O:
-    FFMPEG:                      {ffmpeg}
-    GStreamer:                   {gstreamer}
-"""
-DEVICES = {"5.3": "NVIDIA Tegra X1", "6.2": "NVIDIA Tegra X2", "7.2": "Xavier", "8.7": "Orin",
-           "11.0": "NVIDIA Thor"}  # fmt: skip
-
-
-def module(name, **attributes):
-    made = types.ModuleType(name)
-    for key, value in attributes.items():
-        setattr(made, key, value)
-    return made
-
-
-def cv2(gstreamer="YES (1.20.3)", ffmpeg="YES", file="/usr/lib/python3/dist-packages/cv2/cv2.so"):
-    info = BUILD_INFO.format(gstreamer=gstreamer, ffmpeg=ffmpeg)
-    return module("cv2", __version__="4.8.0", __file__=file, getBuildInformation=lambda: info)
-
-
-def tensorrt(version="10.3.0"):
-    builder = type("Builder", (), {"build_serialized_network": None})
-    flags = type("BuilderFlag", (), {"FP16": 0})
-    engine = type("ICudaEngine", (), {"num_io_tensors": 0})
-    return module("tensorrt", __version__=version, Builder=builder, BuilderFlag=flags,
-                  ICudaEngine=engine)  # fmt: skip
-
-
-def installed(**packages):
-    def load(name):
-        found = packages.get(name.replace(".", "_"))
-        if found is None:
-            raise ModuleNotFoundError(f"No module named {name!r}")
-        if isinstance(found, Exception):
-            raise found
-        return found
-
-    return load
-
-
-def gpu(compute_capability="8.7"):
-    def probe():
-        return Device(name=DEVICES[compute_capability], compute_capability=compute_capability,
-                      total_bytes=7_988_000_000, integrated=True, driver="12.6")  # fmt: skip
-
-    return probe
-
-
-def no_gpu():
-    raise NoDeviceError("CUDA", found="no libcuda.so.1", expected="a driver",
-                        cure="run this on a board")  # fmt: skip
-
-
-def place(root, role=BOARD, **changes):
-    cache = root / "home/.cache/jetpress/engines"
-    cache.parent.mkdir(parents=True, exist_ok=True)
-    settings = {
-        "root": root, "board": identify(root), "role": role, "cache": cache, "now_s": NOW_S,
-        "load": installed(tensorrt=tensorrt(), cv2=cv2(), pycuda_driver=module("pycuda.driver"),
-                          onnxruntime=module("onnxruntime", __version__="1.20.1")),
-        "probe": gpu(),
-    }  # fmt: skip
-    return Place(**{**settings, **changes})
-
-
-def lines(place, *names):
-    found = diagnose(place, {name: CHECKS[name] for name in names} if names else CHECKS)
-    return {line.what: line for line in found.lines}
 
 
 @pytest.fixture
 def orin(tmp_path):
-    root = build("jetson-orin-nano", tmp_path)
-    write(root, {"/dev/video0": "", "/sys/class/video4linux/video0/name": "USB Camera",
-                 "/sys/class/video4linux/video0/index": 0,
-                 "/run/systemd/timesync/synchronized": "", "/run/systemd/system/x": "",
-                 "/proc/swaps": "Filename Type Size Used Priority\n/swapfile file 4194300 0 -2\n"
-                                "/dev/zram0 partition 640000 0 5"})  # fmt: skip
-    return root
+    return orin_tree(tmp_path)
 
 
 def test_a_board_with_everything_lacks_nothing(orin):
@@ -224,22 +155,6 @@ def test_jetpack_4_is_told_of_the_dockerfile(tmp_path):
     assert "Dockerfile.jetson" in line.cure
 
 
-def test_a_driver_that_cannot_be_asked_is_a_line_with_the_cure_of_its_place(orin):
-    def half():
-        raise OSError("libcuda.so.1: wrong ELF class")
-
-    line = lines(place(orin, probe=half), "CUDA")["CUDA"]
-    assert line.found == "asking the driver: libcuda.so.1: wrong ELF class"
-    assert "nvidia-l4t-cuda" in line.cure
-    write(orin, {"/.dockerenv": ""})
-    assert "--runtime nvidia" in lines(place(orin, probe=no_gpu), "CUDA")["CUDA"].cure
-
-
-def test_another_gpu_than_the_profiles_is_said(orin):
-    line = lines(place(orin, probe=gpu("7.2")), "CUDA")["CUDA"]
-    assert (line.state, "jetson-orin-nano has SM 8.7" in line.found) == ("warn", True)
-
-
 def test_a_module_with_less_memory_than_its_profile_is_said(tmp_path):
     """The developer kit of 2022 has the GPU of the 64 GB module and 32 GB."""
     root = build("jetson-agx-orin", tmp_path)
@@ -307,26 +222,11 @@ def test_a_power_mode_without_clocks_in_the_profile_is_said_with_one_that_has(tm
         "predicted for it"
     )
     assert line.cure == "sudo nvpmodel -m 0"
-
-
-def test_a_camera_this_user_may_not_read_is_missing_with_the_group(orin, monkeypatch):
-    monkeypatch.setattr("edge.doctor_system.os.access", lambda path, mode: "video" not in path)
-    line = lines(place(orin), "cameras")["cameras"]
-    assert (line.state, line.found) == ("missing", "/dev/video0: this user may not read it")
-    assert "usermod -aG video" in line.cure
-
-
-def test_metadata_nodes_are_no_cameras_and_a_csi_camera_needs_its_daemon(orin):
-    write(orin, {"/dev/video1": "", "/sys/class/video4linux/video1/index": 1})
-    assert lines(place(orin), "cameras")["cameras"].found == "/dev/video0 (USB Camera)"
-    write(orin, {"/sys/class/video4linux/video0/name": "vi-output, imx219 9-0010"})
-    line = lines(place(orin), "cameras")["cameras"]
-    assert (line.state, line.cure) == ("warn", "sudo systemctl restart nvargus-daemon")
-    write(orin, {"/tmp/argus_socket": ""})
-    assert lines(place(orin), "cameras")["cameras"].state == "ok"
-    shutil.rmtree(orin / "dev")
-    write(orin, {"/.dockerenv": ""})
-    assert "--device /dev/video0" in lines(place(orin), "cameras")["cameras"].cure
+    (root / "var/lib/nvpmodel/status").unlink()
+    assert lines(place(root), "power mode")["power mode"].cure == "sudo nvpmodel -q"
+    write(root, {"/.dockerenv": ""})
+    line = lines(place(root), "power mode")["power mode"]
+    assert "-v /var/lib/nvpmodel:/var/lib/nvpmodel:ro" in line.cure
 
 
 def test_a_cache_folder_that_cannot_be_written_is_missing_and_none_is_made(orin, monkeypatch):

@@ -15,6 +15,9 @@ from pathlib import Path
 import pytest
 
 from devices.jetpack import jetpack_line, jetpack_lines
+from edge.doctor_board import MOUNTS
+from edge.doctor_software import GPU_NODES
+from edge.doctor_system import ARGUS_MOUNT
 from tests.house.dockerfile import Stage, reached, replaced, stages
 from tests.house.jetson_pins import LINES, line_of, read_pins
 
@@ -102,6 +105,38 @@ def test_the_binding_of_jetpack_4_is_built_of_the_tag_of_its_tensorrt():
     copied = BY_NAME["jetpack-4.6"].all("COPY")
     assert {text.split()[0] for text in copied} == {"--from=binding-4.6", "--from=opencv-4.6"}
     assert "PYTHONPATH=/opt/jetpack" in BY_NAME["jetpack-4.6"].all("ENV")
+
+
+def documented_run():
+    """The words of the `docker run` in the first comment, and the commands a shell runs in them."""
+    head = FILE.read_text().partition("ARG JETPACK")[0]
+    lines = head.partition("#   docker run")[2].partition("\n#\n")[0]
+    command = " ".join(line.strip("# \\") for line in lines.splitlines())
+    return re.sub(r" \$\([^)]*\)", "", command), re.findall(r"\$\(([^)]*)\)", command)
+
+
+def test_the_documented_run_brings_all_that_the_doctor_would_ask_for():
+    command, asked = documented_run()
+    words = shlex.split(command)
+    for wanted in (MOUNTS, ARGUS_MOUNT, "--runtime nvidia", "--device /dev/video0"):
+        parts = shlex.split(wanted)
+        for option, value in zip(parts[::2], parts[1::2]):
+            assert (option, value) in list(zip(words, words[1:])), value
+    assert words[-1] == "doctor"
+    assert words[-2] in {f"jetpress:{name}" for name in LINES}
+    assert f"jetpress:{STAGES[-1].all('VOLUME')[0]}" in words
+    (groups,) = asked
+    nodes = [word for word in groups.split() if word in GPU_NODES]
+    assert {GPU_NODES[node] for node in nodes} == set(GPU_NODES.values()) == {"video", "render"}
+
+
+def test_the_groups_of_the_gpu_are_numbers_and_a_node_that_is_not_there_is_none(tmp_path):
+    (groups,) = documented_run()[1]
+    (tmp_path / "nvmap").touch()
+    here = groups.replace("/dev/nvmap", str(tmp_path / "nvmap")).replace("/dev/dri", str(tmp_path))
+    done = subprocess.run(["sh", "-c", here], capture_output=True, text=True)
+    assert done.stdout.split() == ["--group-add", str((tmp_path / "nvmap").stat().st_gid)]
+    assert done.stderr == ""
 
 
 def test_every_base_is_pinned_or_a_stage_of_this_file():
