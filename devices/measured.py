@@ -21,8 +21,8 @@ from devices.jsonfile import decoded
 from devices.roofline import Costs
 from devices.wholefile import write_whole
 
-__all__ = ["FORMAT", "BenchRecord", "BoardState", "LayerPair", "Percentiles", "RecordError",
-           "Sensor", "record_from_bytes", "record_from_json", "record_to_json",
+__all__ = ["FORMAT", "BenchRecord", "BoardState", "EngineState", "LayerPair", "Percentiles",
+           "RecordError", "Sensor", "record_from_bytes", "record_from_json", "record_to_json",
            "write_record"]  # fmt: skip
 
 FORMAT = 1
@@ -90,6 +90,29 @@ class BoardState(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     emc_mhz: Optional[float] = None
 
 
+class EngineState(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which engine was measured: what it was built from, how, and the hash of its bytes.
+
+    `batch` is the least, usual and most frames in one inference; `dla_core` None is the GPU.
+    """
+
+    model: str
+    workspace_mb: float
+    batch: Tuple[int, int, int]
+    dla_core: Optional[int]
+    version_compatible: bool
+    plan_sha256: str
+
+    @property
+    def text(self) -> str:
+        """In words: "on the GPU, batch 1..1..1, 480 MB of scratch, from model.onnx"."""
+        place = "the GPU" if self.dla_core is None else f"DLA core {self.dla_core}"
+        later = ", version-compatible" if self.version_compatible else ""
+        batch = "..".join(map(str, self.batch))
+        scratch = f"{self.workspace_mb:g} MB of scratch"
+        return f"on {place}, batch {batch}, {scratch}{later}, from {self.model}"
+
+
 class BenchRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One bench of one bundle on one board; every fact in it is MEASURED.
 
@@ -103,6 +126,7 @@ class BenchRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     bundle_sha256: str
     precision: str
     board: BoardState
+    engine: EngineState
     date: str
     warmup: int
     facts: Tuple[Measurement, ...]

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from devices.budget import Basis, Measurement
-from devices.measured import BenchRecord, BoardState, LayerPair, Percentiles
+from devices.measured import BenchRecord, BoardState, EngineState, LayerPair, Percentiles
 from devices.roofline import predict
 from edge.bundle import Bundle
 from edge.engines import EngineOptions, require_legal
@@ -78,7 +78,8 @@ def bench_on_board(
     """
     require_legal(bundle, options)
     doors = doors or Doors()
-    ground = survey(bundle, options, doors)
+    # Without the model's bytes, which the engine reads for itself: they would count as its memory.
+    ground = dataclasses.replace(survey(bundle, options, doors), model=b"")
     _require_named(ground, options)
     telemetry = Telemetry(options.board.root)
     process_before_mb, before = _process_mb(), telemetry.read()
@@ -93,6 +94,7 @@ def bench_on_board(
         bundle_sha256=bundle.sha256,
         precision=bundle.manifest.precision,
         board=_state(ground, options, seen.readings[-1]),
+        engine=_engine(engine.header),
         date=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         warmup=plan.warmup,
         facts=_facts(seen, engine.header, plan, engine.built_now),
@@ -126,6 +128,18 @@ def _require_named(ground: Ground, options: EngineOptions) -> None:
             expected=f"a board that says it is a {options.profile.name}",
             cure="measure on that board; `edge doctor` shows what this one says of itself",
         )
+
+
+def _engine(header: EngineHeader) -> EngineState:
+    settings = header.key.settings
+    return EngineState(
+        model=header.key.model,
+        workspace_mb=settings.workspace_mb,
+        batch=settings.batch,
+        dla_core=settings.dla_core,
+        version_compatible=settings.version_compatible,
+        plan_sha256=header.plan_sha256,
+    )
 
 
 def _feeds(bundle: Bundle) -> Mapping[str, NDArray[Any]]:

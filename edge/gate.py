@@ -26,7 +26,7 @@ from devices.roofline import Costs, LayerTime
 from edge.bundle import Bundle
 from edge.errors import EdgeError
 from edge.manifest import Manifest, Step
-from edge.release import facts_for, held_to_release, release_notes
+from edge.release import engine_notes, facts_for, held_to_release, release_notes
 
 __all__ = ["ACCURACY_FILE", "COSTS_FILE", "GateError", "Judgement", "gate_report", "home_note",
            "judge_bundle", "judge_release", "origins", "read_accuracy", "read_costs",
@@ -102,6 +102,7 @@ def judge_bundle(
             *predicted.notes,
             *_memory_notes(budget, profile),
             *_stranger_notes(bundle, profile, accuracy),
+            *engine_notes(measured),
         ),
     )
 

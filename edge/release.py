@@ -16,7 +16,7 @@ from devices.budget import LIMITS, Basis, Check, Measurement, Outcome, Verdict, 
 from devices.measured import CURE, BenchRecord, RecordError
 from devices.profile import Profile
 
-__all__ = ["facts_for", "held_to_release", "release_notes"]
+__all__ = ["engine_notes", "facts_for", "held_to_release", "release_notes"]
 
 BENCH = "run `edge bench` on the board, then give its file with --measured"
 _UNMEASURED = "is {}, and a release needs it measured"
@@ -41,6 +41,17 @@ def facts_for(
                 cure=f"name the {what} that was measured, or {CURE}",
             )
     return record.by_name
+
+
+def engine_notes(record: Optional[BenchRecord]) -> Tuple[str, ...]:
+    """Which engine was measured: one with other flags is another, and was not judged."""
+    if record is None:
+        return ()
+    engine = record.engine
+    return (
+        f"Measured of one engine, {engine.text} (sha256 {engine.plan_sha256[:8]}): give `edge run` "
+        "the flags that `edge bench` was given.",
+    )
 
 
 def held_to_release(verdict: Verdict, record: Optional[BenchRecord]) -> Verdict:

@@ -9,6 +9,7 @@ from devices.budget import Basis, Measurement
 from devices.measured import (
     BenchRecord,
     BoardState,
+    EngineState,
     LayerPair,
     Percentiles,
     RecordError,
@@ -34,8 +35,11 @@ FACTS = (fact("fps", 100, "frames/s"), fact("engine_mb", 3, "MB"), fact("memory_
 def record_of(bundle, **changes):
     board = BoardState(profile="jetson-nano", mode="MAXN", gpu="NVIDIA Tegra X1",
                        compute_capability="5.3", tensorrt="8.2.1", cuda_driver="10.2")  # fmt: skip
+    engine = EngineState(model="model.onnx", workspace_mb=192, batch=(1, 1, 1), dla_core=None,
+                         version_compatible=False, plan_sha256="f" * 64)  # fmt: skip
     record = BenchRecord(
         bundle_name="tiny", bundle_sha256=open_bundle(bundle).sha256, precision="fp16", board=board,
+        engine=engine,
         date="2026-11-24", warmup=5, facts=FACTS, gpu=TIMES, host=TIMES,
     )  # fmt: skip
     return msgspec.structs.replace(record, **changes)
@@ -70,6 +74,16 @@ def test_what_was_measured_passes_a_release_and_what_was_predicted_does_not(gate
     assert code == 0
     assert "100 frames/s" in out
     assert "repeated to 41.0 dB" in out
+
+
+def test_a_verdict_says_which_engine_was_measured(gate, tiny_copy):
+    record = record_of(tiny_copy)
+    engine = msgspec.structs.replace(record.engine, dla_core=0, batch=(1, 1, 1), workspace_mb=64.0)
+    for flags in ((), ("--release",)):
+        _, out, _ = gate(tiny_copy, *flags, record=msgspec.structs.replace(record, engine=engine))
+        words = "on DLA core 0, batch 1..1..1, 64 MB of scratch, from model.onnx (sha256 ffffffff)"
+        assert words in out
+    assert "one engine" not in gate(tiny_copy)[1]
 
 
 def test_accuracy_of_a_host_needs_the_boards_agreement_on_the_sealed_frames(gate, tiny_copy):

@@ -37,12 +37,13 @@ from edge.engines.tensorrt.names import (
     IHostMemory,
     ILogger,
     INetworkDefinition,
+    IOptimizationProfile,
     OnnxParser,
     TensorRT,
 )
 from edge.engines.tensorrt.parse import make_parser, parse
 from edge.engines.tensorrt.precision import check_precision
-from edge.engines.tensorrt.profiles import add_batches, open_inputs
+from edge.engines.tensorrt.profiles import add_batches, open_inputs, share_profiles
 from edge.engines.tensorrt.rtx import set_target
 from edge.engines.tensorrt.settings import BuildSettings
 from edge.engines.tensorrt.timings import keep_timings, timings_of
@@ -54,6 +55,7 @@ VERSIONS = ("8.0.1", "11.4.0")
 _NO_MEMORY = ("out of memory", "out_of_memory", "outofmemory", "alloc_failed", "bad_alloc")
 _NO_TACTIC = ("no tactics", "within workspace", "insufficient workspace", "workspace memory",
               "could not find any implementation")  # fmt: skip
+_NO_LEAN = ("nvinfer_lean", "lean runtime")
 _NO_SHAPE = ("violate shape constraints", "must be conformable", "no integer solution")
 
 
@@ -151,6 +153,7 @@ class _Site:
         self.config: IBuilderConfig = self.builder.create_builder_config()
         self._kept: List[Any] = []  # objects of TensorRT, which have no types
         self._calibrator: Optional[TableCalibrator] = None
+        self._batches: Optional[IOptimizationProfile] = None
 
     def build(self, model: bytes, settings: BuildSettings) -> bytes:
         """The plan."""
@@ -188,8 +191,10 @@ class _Site:
         note = keep_timings(self.trt, self.config, self.job.timing_cache, self.heard)
         self.notes += [note] if note else []
         if inputs:
-            kept = add_batches(self.builder, self.config, self.heard, inputs, settings.batch)
-            self._kept.append(kept)
+            share_profiles(self.trt, self.config)
+            self._batches = add_batches(
+                self.builder, self.config, self.heard, inputs, settings.batch
+            )
         if settings.dla_core is not None:
             self._place(network, settings, settings.dla_core)
 
@@ -210,6 +215,8 @@ class _Site:
         from edge.engines.tensorrt.calibrator import set_calibrator
 
         self._calibrator = set_calibrator(self.trt, self.config, self.job.ranges)
+        if self._batches is not None:
+            self.config.set_calibration_profile(self._batches)  # trt: until 10.16.1
         self.notes.append(f"INT8 by a table of {len(self.job.ranges.tensors)} scales, no Q/DQ")
 
 
@@ -250,6 +257,14 @@ def _build_error(trt: TensorRT, settings: BuildSettings, heard: Heard) -> BuildE
     text = " ".join(heard.errors).lower()
     where = f"building with TensorRT {trt.__version__}"
     found = " ".join(heard.reason.split())
+    if settings.version_compatible and any(word in text for word in _NO_LEAN):
+        return BuildError(
+            where,
+            found=found,
+            expected="TensorRT's lean runtime, which a version-compatible engine carries",
+            cure="sudo apt install libnvinfer-lean8 or libnvinfer-lean10, the one of your JetPack, "
+            "or build without --version-compatible",
+        )
     if any(word in text for word in _NO_MEMORY):
         return BuildMemoryError(
             where,

@@ -34,6 +34,7 @@ from edge.engines.tensorrt.inspect import EngineLayer, layer_times, read_layers,
 from edge.engines.tensorrt.lane import Lane
 from edge.engines.tensorrt.obtain import cache_of, obtain
 from edge.engines.tensorrt.plan import OpenPlan
+from edge.engines.tensorrt.profiles import contexts_share
 from edge.engines.tensorrt.warmup import RUNS, WARMUP, Times, warm_up
 from edge.errors import EngineError
 from edge.golden import GoldenMismatchError, read_golden, require_golden
@@ -151,14 +152,29 @@ class TensorRTEngine:
         batch_max = self._shapes.batch_max
         self._lanes.append(Lane(cuda, self._plan, batch_max))
         golden = self._prove(bundle, cache)
-        for _ in range(1, options.board.lanes):
+        alone = self._alone(options.board.lanes)
+        for _ in range(1, 1 if alone else options.board.lanes):
             self._lanes.append(Lane(cuda, self._plan, batch_max))
         may_record = cuda.graphs and batch_max == 1
         warm = warm_up(self._lanes, self._shapes.samples(1), 1, may_record=may_record)
         self.times: Times = warm.times
-        self.refusals: Tuple[Refusal, ...] = (*cached.header.refusals, *warm.refusals)
+        self.refusals: Tuple[Refusal, ...] = (*cached.header.refusals, *alone, *warm.refusals)
         self.notes: Tuple[str, ...] = (*ground.notes, _origin(cached), *cached.header.notes, golden,
-                                       *self._timed(warm.times), *warm.notes)  # fmt: skip
+                                       *self._timed(warm.times), *_batched(batch_max),
+                                       *warm.notes)  # fmt: skip
+
+    def _alone(self, lanes: int) -> Tuple[Refusal, ...]:
+        """The refusal of more than one lane, where contexts cannot share an open batch."""
+        ground = self._ground
+        if lanes == 1 or not self._shapes.open_batch or contexts_share(ground.trt):
+            return ()
+        return (
+            Refusal(
+                what=f"{lanes} inferences at once",
+                reason=f"TensorRT {ground.trt.__version__} gives an open batch to one context only",
+                instead="one; a model with a fixed batch can have several",
+            ),
+        )
 
     def _prove(self, bundle: Bundle, cache: EngineCache) -> str:
         """What to say of the golden outputs; a wrong engine is set aside."""
@@ -223,6 +239,15 @@ class TensorRTEngine:
             error = error.__cause__ or error.__context__
         with contextlib.suppress(EngineError):  # a device that failed fails here too; say it once
             self.close()
+
+
+def _batched(batch_max: int) -> Tuple[str, ...]:
+    if batch_max == 1:
+        return ()
+    return (
+        f"the engine is tuned for batches of {batch_max}: frames that come one by one take longer "
+        "than in an engine without --batch-max",
+    )
 
 
 def _origin(cached: CachedEngine) -> str:

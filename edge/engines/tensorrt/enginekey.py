@@ -67,7 +67,7 @@ class EngineKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         """64 hexadecimal digits; the same for whatever may serve for this key."""
         place = self.built_on
         if self.settings.version_compatible:
-            place = msgspec.structs.replace(place, tensorrt=_major(place.tensorrt))
+            place = msgspec.structs.replace(place, tensorrt=_major(place.tensorrt), cuda="")
         return hashlib.sha256(_canonical(msgspec.structs.replace(self, built_on=place))).hexdigest()
 
     @property
@@ -92,13 +92,17 @@ def bundle_part(name: str) -> str:
 def serves(built: EngineKey, wanted: EngineKey) -> bool:
     """Whether an engine of one key may be used for the other.
 
-    They are the same, or it was built to run on later TensorRTs of its major version and is older.
+    They are the same, or it was built to run on later TensorRTs of its major version and nothing
+    here is older than where it was built: neither TensorRT nor the driver.
     """
     if built == wanted:
         return True
     if not wanted.settings.version_compatible or built.digest != wanted.digest:
         return False
-    return _numbers(built.built_on.tensorrt) <= _numbers(wanted.built_on.tensorrt)
+    before, here = built.built_on, wanted.built_on
+    return _numbers(before.tensorrt) <= _numbers(here.tensorrt) and _numbers(
+        before.cuda
+    ) <= _numbers(here.cuda)
 
 
 def differences(old: EngineKey, new: EngineKey) -> Tuple[str, ...]:

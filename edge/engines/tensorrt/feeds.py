@@ -31,6 +31,11 @@ class Shapes:
         self.batch_max = batch_max if self._open & inputs else 1
         self._dtypes = {name: np.dtype(tensor.dtype) for name, tensor in found.items()}
 
+    @property
+    def open_batch(self) -> bool:
+        """Whether the batch is open in the engine, if only from 1 to 1."""
+        return bool(self._open)
+
     def batch_of(self, feeds: Mapping[str, NDArray[Any]]) -> int:
         """Frames in these feeds. Raises EngineError unless they are the inputs, all and no more."""
         if set(feeds) != {spec.name for spec in self._inputs}:

@@ -110,14 +110,20 @@ def survey(bundle: Bundle, options: EngineOptions, doors: Doors) -> Ground:
 def settings_for(bundle: Bundle, profile: Profile, board: BoardOptions) -> BuildSettings:
     """How this bundle's engine is built for this board; the batch is usually the largest one.
 
-    Raises EngineError for a workspace that the board cannot have.
+    Raises EngineError for a workspace that the board cannot have, and for a batch on a DLA.
     """
     require_workspace(profile, board.workspace_mb)
-    least = board.batch_max if board.dla_core is not None else 1  # a DLA has one batch size
+    if board.dla_core is not None and board.batch_max > 1:
+        raise EngineError(
+            f"--batch-max {board.batch_max}",
+            found=f"DLA core {board.dla_core}, which takes one batch size only",
+            expected="a batch of 1: frames come one by one",
+            cure="leave --batch-max out, or leave --dla out, to build for the GPU",
+        )
     return BuildSettings(
         precision=bundle.manifest.precision,
         workspace_mb=board.workspace_mb or workspace_mb(profile),
-        batch=(least, board.batch_max, board.batch_max),
+        batch=(1, board.batch_max, board.batch_max),
         dla_core=board.dla_core,
         version_compatible=board.version_compatible,
     )

@@ -27,6 +27,11 @@ class _Buffer(NamedTuple):
     array: NDArray[Any]  # page-locked, for the largest batch
     address: int
 
+    @property
+    def is_open(self) -> bool:
+        """Whether its first size is the batch."""
+        return self.tensor.shape[:1] == (-1,)
+
 
 class Lane:
     """`graph` tells whether inferences are launched as a recorded CUDA graph."""
@@ -46,6 +51,7 @@ class Lane:
             self._buffers = {
                 tensor.name: self._buffer(stack, tensor, batch_max) for tensor in plan.tensors
             }
+            stack.callback(self._settle)
             self._stack = stack.pop_all()
 
     @property
@@ -70,7 +76,7 @@ class Lane:
         self._shape(batch)
         for name, feed in feeds.items():
             buffer = self._buffers[name]
-            part = buffer.array[:batch] if buffer.tensor.shape else buffer.array
+            part = buffer.array[:batch] if buffer.is_open else buffer.array
             np.copyto(part, feed, casting="same_kind")
             self._cuda.copy_in(buffer.address, part, self._stream)
         self._cuda.record(self._events[0], self._stream)
@@ -130,10 +136,9 @@ class Lane:
         if batch == self._batch or self._execution is None:
             return
         for name, buffer in self._buffers.items():
-            shape = buffer.tensor.shape
-            if not buffer.tensor.is_input or shape[:1] != (-1,):
+            if not buffer.tensor.is_input or not buffer.is_open:
                 continue
-            if not self._execution.set_shape(name, (batch, *shape[1:])):
+            if not self._execution.set_shape(name, (batch, *buffer.tensor.shape[1:])):
                 raise EngineError(f"input {name!r}", found=f"batch {batch}",
                                   expected="a batch the engine was built for",
                                   cure="build the engine for it")  # fmt: skip
@@ -160,8 +165,7 @@ class Lane:
     def _outputs(self, batch: int) -> Iterator[Tuple[_Buffer, NDArray[Any]]]:
         for buffer in self._buffers.values():
             if not buffer.tensor.is_input:
-                is_open = buffer.tensor.shape[:1] == (-1,)
-                yield buffer, buffer.array[:batch] if is_open else buffer.array
+                yield buffer, buffer.array[:batch] if buffer.is_open else buffer.array
 
     def _buffer(self, stack: contextlib.ExitStack, tensor: IoTensor, batch_max: int) -> _Buffer:
         shape = tuple(batch_max if i == 0 and n == -1 else n for i, n in enumerate(tensor.shape))
@@ -181,6 +185,11 @@ class Lane:
                 cure="build the engine again with --rebuild",
             )
         return _Buffer(tensor, array, address)
+
+    def _settle(self) -> None:
+        """Nothing may still be read or written when its memory is given back."""
+        if self.busy:
+            self._cuda.synchronize(self._stream)
 
     def _let_go(self) -> None:
         self._execution = None

@@ -1,4 +1,8 @@
-"""Optimisation profiles: which batch sizes an engine takes, for a model whose batch is open."""
+"""Optimisation profiles: which batch sizes an engine takes, for a model whose batch is open.
+
+Before 8.6 a profile serves one context: a second one is refused its shapes. 8.6 shares them when it
+is told so at the build, and everything after it does anyway.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +16,11 @@ from edge.engines.tensorrt.names import (
     INetworkDefinition,
     IOptimizationProfile,
     ITensor,
+    TensorRT,
 )
 from edge.errors import EngineError
 
-__all__ = ["add_batches", "open_inputs"]
+__all__ = ["add_batches", "contexts_share", "open_inputs", "share_profiles"]
 
 VERSIONS = ("8.0.1", "11.4.0")
 _Shape = Tuple[int, ...]
@@ -72,6 +77,24 @@ def add_batches(
     if config.add_optimization_profile(profile) < 0:
         raise _not_taken(batch, heard.reason)
     return profile
+
+
+def contexts_share(trt: TensorRT) -> bool:
+    """Whether several contexts of an engine with open sizes may use one profile."""
+    if not hasattr(trt.BuilderFlag, "FP16"):
+        return True
+    if not hasattr(trt, "PreviewFeature"):
+        return False
+    return hasattr(trt.PreviewFeature, "PROFILE_SHARING_0806")  # trt: from 8.5.2
+
+
+def share_profiles(trt: TensorRT, config: IBuilderConfig) -> None:
+    """Let them, where that must be asked for: in 8.6, which alone has both of these."""
+    if not (hasattr(trt, "PreviewFeature") and contexts_share(trt)):
+        return
+    if hasattr(trt.PreviewFeature, "FASTER_DYNAMIC_SHAPES_0805"):  # trt: from 8.5.2
+        shared = trt.PreviewFeature.PROFILE_SHARING_0806  # trt: from 8.6.1 # trt: until 10.16.1
+        config.set_preview_feature(shared, True)  # trt: from 8.5.2
 
 
 def _not_taken(batch: Tuple[int, int, int], why: str) -> BuildError:

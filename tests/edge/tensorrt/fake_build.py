@@ -144,6 +144,7 @@ def _plan(trt: Any, network: Any, config: Any) -> bytes:
         "compatible": "VERSION_COMPATIBLE" in config._flags,
         "flags": sorted(config._flags),
         "profiles": [profile._shapes for profile in config._profiles],
+        "shared": config._shared(),
         "verbosity": config._verbosity(),
         "dla_core": config.DLA_core if config._on_dla() else None,
         "dla_refuses": list(network._machine.script.get("dla_refuses", ())),
@@ -172,9 +173,21 @@ class IBuilderConfig:
     }  # fmt: skip
 
     def __init__(self):
-        self._flags, self._profiles, self._pools = set(), [], {}
+        self._flags, self._profiles, self._pools, self._previews = set(), [], {}, {}
+        self._calibration_profile = None
         self._timing = self._cache = None
         self._device = {}
+
+    def set_preview_feature(self, feature, enable):
+        self._previews[feature.name] = enable
+
+    def get_preview_feature(self, feature):
+        return self._previews.get(feature.name, False)
+
+    def _shared(self):
+        """Whether contexts may share a profile: asked for in 8.6, always from 10 on."""
+        major = int(self._trt.__version__.split(".")[0])
+        return major >= 10 or self._previews.get("PROFILE_SHARING_0806", False)
 
     def set_flag(self, flag):
         self._flags.add(flag.name)
@@ -225,6 +238,7 @@ class IBuilderConfig:
         return self._device.get(layer.name, self.default_device_type)
 
     def set_calibration_profile(self, profile):
+        self._calibration_profile = profile
         return True
 
     def reset(self):

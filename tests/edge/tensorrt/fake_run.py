@@ -112,6 +112,7 @@ class ICudaEngine:
     def __init__(self, header, model, dla_core):
         self._machine.alive.add(self)
         self._header, self._data, self._dla_core = header, model, dla_core
+        self._used: Dict[str, bool] = {}  # what contexts have taken
         self._model = read_model(model)
         self._values = (*self._model.inputs, *self._model.outputs)
         self._layers = engine_layers(self._model, header)
@@ -196,6 +197,10 @@ class IExecutionContext:
     def __init__(self, engine):
         self._machine.alive.add(self)
         self._engine, self._times = engine, []
+        header = engine._header
+        alone = header["profiles"] and not header["shared"]
+        self._has_profile = not (alone and engine._used.get("profile", False))
+        engine._used["profile"] = True
         self._addresses: Dict[str, int] = {}
         self._shapes = {value.name: value.shape for value in engine._model.inputs}
 
@@ -242,6 +247,8 @@ class IExecutionContext:
         return bool(times)
 
     def _set_shape(self, name, shape):
+        if not self._has_profile:  # before 8.6 a profile is of the first context that takes it
+            return False
         stated, wanted = self._engine._named(name).shape, tuple(map(int, shape))
         limits = [p[name] for p in self._engine._header["profiles"] if name in p]
         low, high = (limits[0][0], limits[0][2]) if limits else (stated, stated)

@@ -70,16 +70,22 @@ class Place:
         return TensorRTEngine(open_bundle(folder), options, self.doors())
 
 
-def make(folder: Any, precision: str = "fp32", golden: bool = False, **files: Any) -> Any:
-    """Seal a bundle of tiny.onnx; `files`: content of `model`, `strong`, `float`, `ranges`."""
+def make(
+    folder: Any, precision: str = "fp32", golden: bool = False, more: Any = (), **files: Any
+) -> Any:
+    """Seal a bundle of tiny.onnx; `files`: content of `model`, `strong`, `float`, `ranges`.
+
+    `more` are inputs beside the images.
+    """
     folder.mkdir(parents=True)
     names = {"model": MODEL, "strong": STRONG_MODEL, "float": FLOAT_MODEL, "ranges": RANGES}
     content = {"model": make_bundle.MODEL.read_bytes(), **files}
     for name, data in content.items():
         (folder / names[name]).write_bytes(data)
     (folder / "costs.json").write_bytes(msgspec.json.encode(make_bundle.COSTS))
+    plain = make_bundle.tiny_manifest()
     manifest = msgspec.structs.replace(
-        make_bundle.tiny_manifest(), precision=precision, profile="jetson-orin-nano"
+        plain, precision=precision, profile="jetson-orin-nano", inputs=(*plain.inputs, *more)
     )
     if golden:
         _add_golden(folder, manifest)
@@ -96,7 +102,7 @@ def _add_golden(folder: Any, manifest: Any) -> None:
 
 
 def variant(name: str) -> bytes:
-    """tiny_batch.onnx, tiny_strong.onnx or tiny_qdq.onnx."""
+    """tiny_batch.onnx, tiny_strong.onnx, tiny_qdq.onnx or tiny_scaled.onnx."""
     return (Path(__file__).parent / f"tiny_{name}.onnx").read_bytes()
 
 

@@ -1,7 +1,8 @@
 """Write the variants of tiny.onnx that the flows need: python -m tests.edge.tensorrt.make_models.
 
 They lie beside this file, so that no test needs onnx:
-tiny_batch.onnx has an open batch, tiny_strong.onnx has FP16 in its types, tiny_qdq.onnx Q/DQ.
+tiny_batch.onnx has an open batch, tiny_strong.onnx has FP16 in its types, tiny_qdq.onnx Q/DQ, and
+tiny_scaled.onnx a second input (2,), by whose last number the images are multiplied.
 """
 
 from __future__ import annotations
@@ -70,6 +71,24 @@ def qdq_model() -> bytes:
     return model.SerializeToString()
 
 
+def scaled_model() -> bytes:
+    import onnx
+
+    model = onnx.load_from_string(tiny_model())
+    graph = model.graph
+    graph.input.append(onnx.helper.make_tensor_value_info("scale", onnx.TensorProto.FLOAT, [2]))
+    graph.initializer.append(onnx.numpy_helper.from_array(np.array(1, np.int64), "second"))
+    first = [
+        onnx.helper.make_node("Gather", ["scale", "second"], ["factor"]),
+        onnx.helper.make_node("Mul", ["images", "factor"], ["images_s"]),
+    ]
+    nodes = [*first, *graph.node]
+    for node in nodes[2:]:
+        node.input[:] = ["images_s" if name == "images" else name for name in node.input]
+    _replace(graph, nodes)
+    return model.SerializeToString()
+
+
 def _replace(graph, nodes) -> None:
     kept = [type(node).FromString(node.SerializeToString()) for node in nodes]
     del graph.node[:]
@@ -77,6 +96,6 @@ def _replace(graph, nodes) -> None:
 
 
 if __name__ == "__main__":
-    for make in (batch_model, strong_model, qdq_model):
+    for make in (batch_model, strong_model, qdq_model, scaled_model):
         name = make.__name__.replace("_model", "")
         (FOLDER / f"tiny_{name}.onnx").write_bytes(make())

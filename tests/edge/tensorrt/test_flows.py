@@ -19,6 +19,7 @@ from edge.engines.tensorrt.errors import BuildError, BuildMemoryError, ParseErro
 from edge.engines.tensorrt.plan import OpenPlan
 from edge.engines.tensorrt.settings import BuildSettings
 from edge.errors import EngineError
+from edge.manifest import TensorSpec
 from tests.edge.tensorrt.fake import BINDINGS, STRONG, VERSIONS, WEAK, Crash, made
 from tests.edge.tensorrt.fake_build import opened_plan
 from tests.edge.tensorrt.fake_cuda import FakeCuda
@@ -103,6 +104,43 @@ def flow_an_open_batch(version, tiny32, tmp_path):
         {"images": [[1, 3, 48, 64], [4, 3, 48, 64], [4, 3, 48, 64]]}
     ]
     assert not any("CUDA graph" in note for note in engine.notes)  # shapes change: none is tried
+    engine.close()
+    empty(here.machine)
+
+
+def flow_several_lanes_of_an_open_batch(version, tiny32, tmp_path):
+    folder = make(tmp_path / "b", model=variant("batch"))
+    here = place(version)
+    engine = here.open(folder, tmp_path / "cache", batch_max=2, lanes=2)
+    shares = version not in ("8.0.1", "8.2.1", "8.4.1", "8.5.2")
+    assert engine.lanes == (2 if shares else 1)
+    assert [(r.what, r.instead[:3]) for r in engine.refusals if "at once" in r.what] == (
+        [] if shares else [("2 inferences at once", "one")]
+    )
+    for lane in range(engine.lanes):
+        engine.start({"images": IMAGES}, lane)
+        same(engine.finish(lane), expected(folder, IMAGES))
+    assert "batches of 2" in " ".join(engine.notes)
+    engine.close()
+    empty(here.machine)
+
+
+def flow_an_input_whose_first_size_is_not_the_batch(version, tiny32, tmp_path):
+    here = place(version)
+    scale = TensorSpec(name="scale", dtype="float32", shape=(2,))
+    folder = make(tmp_path / "b", more=(scale,), model=variant("scaled"))
+    engine = here.open(folder, tmp_path / "cache")
+    for factor in (1.0, 3.0):
+        given = {"images": IMAGES, "scale": np.array([7, factor], np.float32)}
+        same(engine.infer(given), expected(tiny32, IMAGES * np.float32(factor)))
+    engine.close()
+    empty(here.machine)
+
+
+def flow_a_lane_that_is_busy_settles_before_it_closes(version, tiny32, tmp_path):
+    here = place(version)
+    engine = here.open(tiny32, tmp_path)
+    engine.start({"images": IMAGES})
     engine.close()
     empty(here.machine)
 
