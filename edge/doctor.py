@@ -20,6 +20,7 @@ from typing import Callable, Dict, List, Literal, Mapping, Tuple
 import msgspec
 
 from edge.board import Board
+from edge.doctor_context import Context, open_apart
 from edge.engines.cuda import Device, probe
 
 __all__ = ["BOARD", "CHECKS", "HOST", "Diagnosis", "Line", "Place", "diagnose",
@@ -38,6 +39,7 @@ CHECKS = {
     "TensorRT": "edge.doctor_software:tensorrt",
     "CUDA": "edge.doctor_software:cuda",
     "CUDA backends": "edge.doctor_software:cuda_backends",
+    "CUDA context": "edge.doctor_software:cuda_context",
     "ONNX Runtime": "edge.doctor_software:onnxruntime",
     "OpenCV": "edge.doctor_software:opencv",
     "cameras": "edge.doctor_system:cameras",
@@ -52,8 +54,8 @@ CHECKS = {
 }
 # Checks that only one role has; the others are of both.
 ONLY = {
-    BOARD: ("board", "JetPack", "TensorRT", "CUDA", "CUDA backends", "swap", "power mode",
-            "clocks", "sensors", "engine cache", "systemd"),
+    BOARD: ("board", "JetPack", "TensorRT", "CUDA", "CUDA backends", "CUDA context", "swap",
+            "power mode", "clocks", "sensors", "engine cache", "systemd"),
     HOST: ("ONNX Runtime",),
 }  # fmt: skip
 JETSON_FILES = ("JetPack", "power mode", "clocks", "sensors")  # only a Jetson has what they read
@@ -94,8 +96,8 @@ def none(found: str) -> Line:
 class Place:
     """Where is looked: a file-system root, the board under it, the folder of built engines.
 
-    `load` imports a module by its name, `probe` asks for a CUDA device; `now_s` is seconds since
-    1970.
+    `load` imports a module by its name, `probe` asks for a CUDA device, `context` opens a context
+    on it in another process; `now_s` is seconds since 1970.
     """
 
     root: Path
@@ -105,6 +107,7 @@ class Place:
     now_s: float
     load: Callable[[str], object] = importlib.import_module
     probe: Callable[[], Device] = probe
+    context: Callable[[], Context] = open_apart
 
 
 class Diagnosis(msgspec.Struct, frozen=True, kw_only=True):

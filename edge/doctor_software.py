@@ -14,13 +14,14 @@ from typing import Any, Optional
 
 from devices.jetpack import JetPack, jetpack_line
 from devices.profile import load_profile
-from edge.doctor import BOARD, Line, Place, missing, ok, warn
-from edge.doctor_system import container_kind, group_cure
+from edge.doctor import BOARD, Line, Place, missing, none, ok, warn
+from edge.doctor_system import MEMORY_LEAST_MB, container_kind, group_cure
 from edge.errors import EngineError
 from edge.sysfs import below, names
+from edge.telemetry import Telemetry
 
-__all__ = ["BROKEN", "cuda", "cuda_backends", "numpy", "onnxruntime", "opencv", "opencv_has",
-           "python", "tensorrt"]  # fmt: skip
+__all__ = ["BROKEN", "GPU_NODES", "cuda", "cuda_backends", "cuda_context", "numpy", "onnxruntime",
+           "opencv", "opencv_has", "python", "tensorrt"]  # fmt: skip
 
 # What importing a package can raise: it is not there, a library of it is not, or it is of another
 # NumPy or Python.
@@ -118,6 +119,29 @@ def cuda_backends(place: Place) -> Line:
     return ok("ctypes; pycuda and cuda-python are not installed and not needed")
 
 
+def cuda_context(place: Place) -> Line:
+    """A context opened and closed in another process, with the memory it saw.
+
+    Where memory is short none is opened: on a Jetson it would come out of what a running engine
+    needs, and the kernel might end that.
+    """
+    from edge.engines.cuda import CudaError
+
+    try:
+        place.probe()
+    except (CudaError, *BROKEN):
+        return none("not tried: there is no device (the line CUDA)")
+    free_mb = Telemetry(place.root).read().memory_available_mb
+    if free_mb is not None and free_mb < MEMORY_LEAST_MB:
+        return warn(f"not tried: {free_mb:.0f} MB free, and it may take hundreds",
+                    "close programs, then ask again")  # fmt: skip
+    context = place.context()
+    if context.fault:
+        return missing(context.fault, _node_cure(place) or context.cure)
+    free, total = context.free_bytes / 1e6, context.total_bytes / 1e6
+    return ok(f"opened and closed through {context.backend}, {free:.0f} MB free of {total:.0f} MB")
+
+
 def onnxruntime(place: Place) -> Line:
     """What the emulated engine computes with."""
     return _package(place, "onnxruntime", "pip install 'jetpress[emulate]'")
@@ -191,11 +215,18 @@ def _tensorrt_cure(place: Place, line: Optional[JetPack]) -> str:
     return "sudo apt install tensorrt python3-libnvinfer; in a container, a JetPack image"
 
 
-def _cuda_cure(place: Place) -> str:
+def _node_cure(place: Place) -> str:
     for name, group in GPU_NODES.items():
         device = below(place.root, name)
         if device.exists() and not os.access(str(device), os.R_OK | os.W_OK):
             return group_cure(place.root, name, group)
+    return ""
+
+
+def _cuda_cure(place: Place) -> str:
+    closed = _node_cure(place)
+    if closed:
+        return closed
     if container_kind(place.root):
         return "start the container with --runtime nvidia"
     if place.board.is_jetson:

@@ -16,6 +16,7 @@ from edge.telemetry import Telemetry
 
 __all__ = [
     "ARGUS_MOUNT",
+    "MEMORY_LEAST_MB",
     "cameras",
     "container",
     "container_kind",

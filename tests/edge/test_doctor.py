@@ -44,6 +44,7 @@ def test_a_board_with_everything_lacks_nothing(orin):
     )
     assert found["TensorRT"] == "10.3.0, dialect tensors-weak"
     assert found["CUDA"] == "Orin, SM 8.7, driver for CUDA 12.6, 7988 MB"
+    assert found["CUDA context"] == ("opened and closed through ctypes, 6000 MB free of 7988 MB")
     assert found["OpenCV"] == "4.8.0, GStreamer 1.20.3, FFmpeg yes"
     assert found["cameras"] == "/dev/video0 (USB Camera)"
     assert found["memory"] == "6144 MB free of 7990 MB"

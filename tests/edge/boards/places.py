@@ -6,12 +6,14 @@ import types
 
 from edge.board import identify
 from edge.doctor import BOARD, CHECKS, Place, diagnose
+from edge.doctor_context import Context
 from edge.engines.cuda import Device, NoDeviceError
 from tests.edge.boards.trees import build, write
 
-__all__ = ["BUILD_INFO", "cv2", "gpu", "installed", "lines", "no_gpu", "orin_tree", "place",
-           "tensorrt"]  # fmt: skip
+__all__ = ["BUILD_INFO", "CONTEXT", "cv2", "gpu", "installed", "lines", "no_gpu", "orin_tree",
+           "place", "tensorrt"]  # fmt: skip
 
+CONTEXT = Context(backend="ctypes", free_bytes=6_000_000_000, total_bytes=7_988_000_000)
 NOW_S = 1_790_000_000.0
 BUILD_INFO = """
   Video I/O:
@@ -74,7 +76,7 @@ def place(root, role=BOARD, **changes):
         "root": root, "board": identify(root), "role": role, "cache": cache, "now_s": NOW_S,
         "load": installed(tensorrt=tensorrt(), cv2=cv2(), pycuda_driver=module("pycuda.driver"),
                           onnxruntime=module("onnxruntime", __version__="1.20.1")),
-        "probe": gpu(),
+        "probe": gpu(), "context": lambda: CONTEXT,
     }  # fmt: skip
     return Place(**{**settings, **changes})
 
