@@ -65,18 +65,17 @@ def _round_trip(rig: Rig, backend: str, *modules: str) -> Result:
         there, back = cuda.pinned((BYTES,), "uint8"), cuda.pinned((BYTES,), "uint8")
         there[:], back[:] = sent, 0
         stream, address = cuda.stream(), cuda.alloc(BYTES)
-        free_before, _ = cuda.memory()
         cuda.copy_in(address, there, stream)
         cuda.copy_out(back, address, stream)
         cuda.synchronize(stream)
         wrong = int(np.count_nonzero(back != sent))
         cuda.free(address)
-        free_after, total = cuda.memory()
+        free, total = cuda.memory()
     if wrong:
         return failed(f"{wrong} of {BYTES} bytes came back changed")
-    if not 0 < free_before <= total or free_after < free_before:
-        return failed(f"memory: {free_before} bytes free, then {free_after}, of {total}")
-    return passed(f"{BYTES} bytes", free_mb=free_after / 1e6)
+    if not 0 < free <= total:  # how it moved says nothing: on a Jetson every program moves it
+        return failed(f"memory: {free} bytes free of {total}")
+    return passed(f"{BYTES} bytes", free_mb=free / 1e6)
 
 
 def pinned_copy(rig: Rig) -> Result:

@@ -52,6 +52,25 @@ class Lossy(FakeCuda):
         )
 
 
+class Shared(FakeCuda):
+    """Other programs take of the memory that it shares with them, more at each look."""
+
+    looks = 0
+
+    def memory(self):
+        self.looks += 1
+        free, total = super().memory()
+        return free - self.looks * 500_000_000, total
+
+
+class Confused(FakeCuda):
+    """Has more free than there is."""
+
+    def memory(self):
+        _, total = super().memory()
+        return total + 1, total
+
+
 class Frozen(FakeCuda):
     """Its clock stands still."""
 
@@ -77,6 +96,7 @@ class Stale(FakeCuda):
     ("name", "fake", "words"),
     [
         ("round-trip-ctypes", Lossy, "1 of 1048576 bytes came back changed"),
+        ("round-trip-ctypes", Confused, "memory: 7988000001 bytes free of 7988000000"),
         ("pinned-copy", Lossy, "bytes intact: False"),
         ("pinned-copy", Frozen, "ms {'in': 0.0"),
         ("events", Frozen, "more work did not take longer"),
@@ -88,6 +108,12 @@ def test_a_device_that_breaks_a_promise_fails_it(rig, name, fake, words):
     result = outcome(rig(open_cuda=lambda _: fake(Machine())), name)
     assert result.outcome == FAIL
     assert words in result.reason
+
+
+def test_memory_that_other_programs_take_meanwhile_is_no_failure(rig):
+    result = outcome(rig(open_cuda=lambda _: Shared(Machine())), "round-trip-ctypes")
+    assert result.outcome == PASS
+    assert result.figures["free_mb"] == pytest.approx(7488.0)
 
 
 @pytest.mark.parametrize(
