@@ -1,4 +1,4 @@
-"""Self-tests of cameras: a frame through OpenCV, by GStreamer from a CSI sensor, by V4L2 else."""
+"""Self-test of cameras: a frame through OpenCV, by GStreamer from a CSI sensor, by V4L2 else."""
 
 from __future__ import annotations
 
@@ -6,11 +6,10 @@ import re
 from typing import Any, Optional, Tuple
 
 from edge.doctor_software import opencv_has
-from edge.engines.nvmm import Nvmm, NvmmError
 from edge.selftest import Result, Rig, failed, impossible, passed
 from edge.sysfs import Missing, below, names, text
 
-__all__ = ["camera", "nvmm"]
+__all__ = ["camera"]
 
 TRIES = 30  # frames; a sensor's first ones are black while it finds its exposure
 CSI = (
@@ -36,18 +35,6 @@ def camera(rig: Rig) -> Result:
         return _frame(capture, device)
     finally:
         capture.release()
-
-
-def nvmm(rig: Rig) -> Result:
-    """Both libraries have the calls; mapping a buffer needs a source that hands one out."""
-    try:
-        Nvmm()
-    except NvmmError as error:
-        return impossible(f"{error.where}: {error.found}")
-    return impossible(
-        "the libraries have the calls, and no buffer was mapped: sources take every frame through "
-        "the CPU's memory"
-    )
 
 
 def _frame(capture: Any, device: str) -> Result:  # noqa: ANN401  # cv2 has no types

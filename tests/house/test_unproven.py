@@ -1,5 +1,6 @@
 """What the code calls unproven has a self-test for the board, or a reason why none can prove it."""
 
+import ast
 import re
 from pathlib import Path
 
@@ -27,6 +28,30 @@ CLAIMING = sorted(
 def test_a_claim_that_nobody_proved_has_a_self_test_or_a_reason(name):
     covered = COVERED.get(name, "")
     assert covered in TESTS or " " in covered, f"{name}: add a self-test, or say why there is none"
+
+
+def ends(name):
+    """How the self-test can end, by the functions of its module that it reaches."""
+    module, _, first = TESTS[name].place.partition(":")
+    tree = ast.parse((ROOT / (module.replace(".", "/") + ".py")).read_text(encoding="utf-8"))
+    functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
+    found, todo, seen = set(), [first], set()
+    while todo:
+        function = functions.get(todo.pop())
+        if function is None or function.name in seen:
+            continue
+        seen.add(function.name)
+        called = {node.func.id for node in ast.walk(function)
+                  if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)}  # fmt: skip
+        found |= called & {"passed", "failed", "impossible"}
+        todo += called
+    return found
+
+
+@pytest.mark.parametrize("name", TESTS)
+def test_a_self_test_can_pass_and_can_fail(name):
+    """One that is never possible keeps every board from exit code 0, and proves nothing."""
+    assert {"passed", "failed"} <= ends(name)
 
 
 def test_the_claim_is_recognised():
