@@ -15,7 +15,6 @@ import msgspec
 
 from compress.lint import RULES, Finding, lint_for_board
 from compress.lint_fix import LintError, Mended, mend
-from compress.onnx_source import load_onnx
 from compress.rtx import RtxResult, parse_and_build
 from compress.witness import Testimony, ask_nvidia
 from devices.profile import Profile, load_profile
@@ -79,7 +78,31 @@ def _read(path: Path) -> ModelProto:
     if not path.is_file():
         raise LintError(str(path), found="no such file" if not path.exists() else "no file",
                         expected="an ONNX file", cure="check the path")  # fmt: skip
-    return load_onnx(path)
+    import onnx
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # no stubs
+
+    try:
+        model = onnx.load(str(path))
+        _check(model)
+    except (DecodeError, onnx.checker.ValidationError, OSError, ValueError) as error:
+        raise LintError(
+            str(path),
+            found=next(iter(str(error).strip().splitlines()), type(error).__name__),
+            expected="a readable ONNX model",
+            cure="export it again, and copy external data files along",
+        ) from error
+    return model
+
+
+def _check(model: ModelProto) -> None:
+    """ONNX's own checker, but outputs may leave their shape out, as they may for TensorRT."""
+    import onnx
+
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    for value in copy.graph.output:
+        value.type.tensor_type.shape.SetInParent()
+    onnx.checker.check_model(copy)
 
 
 def _check_out(path: Path, model: ModelProto, out: Path) -> None:

@@ -1,7 +1,7 @@
 """Write int32 biases as FP32, and int8 weights as FP32 -> Q -> DQ with the same integers.
 
-Matches: a bias of a matrix op that comes through DequantizeLinear on a constant; weights stored as
-int8, zero point 0, behind a DequantizeLinear.
+Matches: an int32 constant behind DequantizeLinear, whoever reads it; weights of a matrix op stored
+as int8, zero point 0, behind a DequantizeLinear.
 Becomes: bias = (q - z) s as an FP32 initializer; W = q s as FP32 -> QuantizeLinear -> the old
 DequantizeLinear.
 
@@ -31,8 +31,10 @@ def apply(graph: QdqGraph) -> None:
         stored = None if found is None else graph.constant(found.input[0])
         if found is not None and stored is not None and stored.dtype == np.int8:
             _put_quantize(graph, found, stored)
-        if len(node.input) > 2 and node.op_type != "MatMul":
-            _float_bias(graph, node)
+    for node in graph.by_type("DequantizeLinear"):
+        stored = graph.constant(node.input[0])
+        if stored is not None and stored.dtype == np.int32:
+            _float_constant(graph, node, stored)
 
 
 def _read(graph: QdqGraph, node: NodeProto, stored: NDArray[Any]) -> NDArray[np.float32] | None:
@@ -69,11 +71,7 @@ def _put_quantize(graph: QdqGraph, dequantize: NodeProto, stored: NDArray[Any]) 
     graph.set_input(dequantize, 0, made)
 
 
-def _float_bias(graph: QdqGraph, node: NodeProto) -> None:
-    found = graph.producer(node.input[2])
-    if found is None or found.op_type != "DequantizeLinear":
-        return
-    stored = graph.constant(found.input[0])
-    value = None if stored is None else _read(graph, found, stored)
+def _float_constant(graph: QdqGraph, node: NodeProto, stored: NDArray[Any]) -> None:
+    value = _read(graph, node, stored)
     if value is not None:
-        graph.set_input(node, 2, graph.add_constant(f"{found.input[0]}_float", value))
+        graph.bypass(node, graph.add_constant(f"{node.input[0]}_float", value))

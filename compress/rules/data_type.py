@@ -44,5 +44,5 @@ RULE = Rule(
     consequence="the parser refuses the file",
     cure="cast it to float32 or int32 when exporting",
     find=_find,
-    nvidia_says="type",
+    nvidia_says="failed to convert onnx da",
 )

@@ -45,5 +45,5 @@ RULE = Rule(
     consequence="the parser refuses the file",
     cure="export without it, or in simpler operators",
     find=_find,
-    nvidia_says="no importer",
+    nvidia_says="unsupported_node",
 )

@@ -45,5 +45,4 @@ RULE = Rule(
     consequence="the parser refuses the file, or the board has no arithmetic for it",
     cure="quantize to int8, zero point 0",
     find=_find,
-    nvidia_says="type",
 )

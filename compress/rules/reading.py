@@ -13,8 +13,8 @@ from compress.quantize.graph import QdqGraph, attribute
 if TYPE_CHECKING:
     from onnx import GraphProto, ModelProto, NodeProto
 
-__all__ = ["QDQ", "axis_of", "every_node", "name_of", "stored_weights", "weight_shape",
-           "zero_points"]  # fmt: skip
+__all__ = ["QDQ", "axis_of", "every_node", "name_of", "nodes_inside", "stored_weights",
+           "weight_shape", "zero_points"]  # fmt: skip
 
 QDQ = ("QuantizeLinear", "DequantizeLinear")
 
@@ -26,14 +26,15 @@ def name_of(node: NodeProto) -> str:
 
 def every_node(model: ModelProto) -> Iterator[NodeProto]:
     """The graph's nodes and those inside If, Loop and Scan."""
-    yield from _inside(model.graph)
+    yield from nodes_inside(model.graph)
 
 
-def _inside(graph: GraphProto) -> Iterator[NodeProto]:
+def nodes_inside(graph: GraphProto) -> Iterator[NodeProto]:
+    """A graph's nodes, each followed by those it carries."""
     for node in graph.node:
         yield node
         for body in bodies(node):
-            yield from _inside(body)
+            yield from nodes_inside(body)
 
 
 def zero_points(graph: QdqGraph) -> Iterator[tuple[NodeProto, np.ndarray | None]]:
