@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -22,6 +24,7 @@ from compress.lint import lint
 from compress.passes import Context, PassError, key_of, settings_of
 from compress.progress import Task
 from compress.prune import PruneOptions
+from compress.quantize.float_layers import FloatRule
 from compress.quantize.fp16 import fp16_overflows
 from compress.quantize.int8 import Int8Options, load_model, quantize_int8
 from compress.teach import cut, label_key, teach_scene, teach_twin
@@ -120,18 +123,22 @@ class Distil(DistilOptions, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class Int8(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Calibrate on the frames and write Q/DQ that TensorRT reads as they stand."""
+    """Calibrate on the frames and write Q/DQ that TensorRT reads as they stand.
+
+    `keep_float` names layers to leave float; "auto" finds them, where INT8 is too noisy with none.
+    """
 
     name: ClassVar[str] = "int8"
     frames_max: int = 300
-    keep_float: tuple[str, ...] = ()
+    keep_float: Literal["auto"] | tuple[str, ...] = "auto"
 
     def __post_init__(self) -> None:
         Int8Options(frames_max=self.frames_max)  # refuses what cannot be, when a recipe is read
 
     def settings(self, context: Context) -> dict[str, Any]:
         train = context.train.sha256 if context.train is not None else ""
-        return settings_of(self, opset_max=context.profile.opset_max, train=train)
+        rule = asdict(FloatRule()) if self.keep_float == "auto" else {}
+        return settings_of(self, opset_max=context.profile.opset_max, train=train, float_rule=rule)
 
     def requires(self, source: Bundle, context: Context) -> Refusal | None:
         return context.profile.refuse("int8") or _no_frames("INT8", context)
@@ -145,13 +152,20 @@ class Int8(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
             calibration_sha256=context.train.sha256,
         )
         count = min(len(context.train), self.frames_max)
-        with context.progress.task("calibrating INT8", count) as task:
+        with ExitStack() as tasks:
+            task = tasks.enter_context(context.progress.task("calibrating INT8", count))
+
+            def searching(layers: int) -> Callable[[], None]:
+                words = "INT8 is noisy; looking for the layers that hurt"
+                return tasks.enter_context(context.progress.task(words, layers)).advance
+
             result = quantize_int8(
                 source.path("model.onnx"),
                 frames_of(source, context, count),
                 folder / "model.onnx",
                 options,
                 on_frame=task.advance,
+                searching=searching,
             )
         manifest = _next(source, refusals=result.refusals)
         return msgspec.structs.replace(

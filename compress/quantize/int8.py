@@ -1,16 +1,17 @@
 """Quantize a float ONNX file to INT8 for TensorRT: prepare, calibrate, legalize, write.
 
 The result is a new file whose Q/DQ nodes TensorRT reads as they stand, a `Ranges` that records
-every activation scale, and refusals for all that was left in float or gave way.
+every activation scale, and refusals for all that was left in float or gave way. Where all layers in
+INT8 would be too noisy, `compress.quantize.float_layers` finds those that must stay float.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,11 +19,14 @@ from numpy.typing import NDArray
 from calib.ranges import Ranges, TensorRange
 from compress.quantize.equalize import equalize
 from compress.quantize.errors import QuantizeError
+from compress.quantize.float_layers import FloatChoice, FloatRule, choose_float
 from compress.quantize.graph import MATRIX_OPS, QdqGraph
 from compress.quantize.legalize import legalize
+from compress.quantize.mixed import with_float
 from compress.quantize.nncf_ptq import ESTIMATOR, calibrate, check_request
 from compress.quantize.prepare import opset_of, prepare
 from devices.budget import Refusal
+from edge.cost import CostError, costs_from_onnx
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -43,12 +47,14 @@ Feeds = Iterable[Mapping[str, NDArray[np.float32]]]
 class Int8Options:
     """What to leave float, what the board's parser takes, and how much to look at.
 
-    `keep_float` names ONNX nodes; `frames_max` calibration frames are read, 300 as NNCF does.
-    `equalize` evens out channels first (`compress.quantize.equalize` says when exactly).
+    `keep_float` names ONNX nodes; "auto" leaves float what a noisy result shows to hurt, by
+    `float_rule`. `frames_max` calibration frames are read, 300 as NNCF does. `equalize` evens out
+    channels first (`compress.quantize.equalize` says when exactly).
     """
 
     opset_max: int = 17
-    keep_float: tuple[str, ...] = ()
+    keep_float: Literal["auto"] | tuple[str, ...] = "auto"
+    float_rule: FloatRule = field(default_factory=FloatRule)
     frames_max: int = 300
     equalize: bool = True
     calibration_sha256: str | None = None
@@ -56,6 +62,10 @@ class Int8Options:
     def __post_init__(self) -> None:
         if self.frames_max < 1:
             raise ValueError(f"frames_max must be 1 or more, not {self.frames_max}")
+        if isinstance(self.keep_float, str) and self.keep_float != "auto":
+            raise ValueError(
+                f'keep_float must be "auto" or a list of nodes, not {self.keep_float!r}'
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +73,8 @@ class Int8Result:
     """What was written, what was not quantized and why, and how much was.
 
     `quantized` and `matrix_ops` count convolutions and matrix products, `equalized` the activation
-    tensors whose channels were evened out.
+    tensors whose channels were evened out. `choice` is what "auto" found; None when it was not
+    asked, or the net's MACs are not known.
     """
 
     path: Path
@@ -73,6 +84,7 @@ class Int8Result:
     matrix_ops: int
     frames: int
     equalized: int
+    choice: FloatChoice | None = None
 
 
 def quantize_int8(
@@ -81,33 +93,41 @@ def quantize_int8(
     out: Path,
     options: Int8Options,
     on_frame: Callable[[], None] | None = None,
+    searching: Callable[[int], Callable[[], None]] | None = None,
 ) -> Int8Result:
     """Write `out`, an INT8 version of `model_path`, and `ranges.json` beside it.
 
     `feeds` yields input name -> float32 array, already preprocessed. `on_frame` is called
-    once a frame, spread over all the work: each is read, evened out and calibrated on. The same
-    inputs give the same bytes. Raises QuantizeError; then nothing is written.
+    once a frame, spread over all the work: each is read, evened out and calibrated on. `searching`
+    is told how many layers are looked at singly, where "auto" has to, and returns what is called
+    after each. The same inputs give the same bytes. Raises QuantizeError; then nothing is written.
     """
     source = load_model(model_path)
     ready = prepare(source, options.opset_max, str(model_path))
     refusals = _opset_note(source, ready)
     step = _spread(on_frame, 3 if options.equalize else 2)
     items = list(_ticking(islice(feeds, options.frames_max), step))
-    check_request(ready, items, options.keep_float)
+    named = () if options.keep_float == "auto" else options.keep_float
+    check_request(ready, items, named)
     evened = 0
     if options.equalize:
         ready, evened = equalize(ready, _ticking(items, step))
-    calibrated = calibrate(ready, items, options.keep_float, step)
+    calibrated = calibrate(ready, items, named, step)
+    choice, notes = None, _kept(named)
+    if options.keep_float == "auto":
+        choice, notes = _chosen((calibrated, ready), items, model_path, options, searching)
+        calibrated = with_float(calibrated, ready, choice.names if choice is not None else ())
     legal, given = legalize(calibrated)
     quantized, total = count_quantized(legal)
     result = Int8Result(
         path=out,
         ranges=ranges_of(legal, calibrated, len(items), options.calibration_sha256),
-        refusals=(*refusals, *_kept(options.keep_float), *given),
+        refusals=(*refusals, *notes, *given),
         quantized=quantized,
         matrix_ops=total,
         frames=len(items),
         equalized=evened,
+        choice=choice,
     )
     save_model(legal, out)
     result.ranges.save(out.with_name("ranges.json"))
@@ -162,6 +182,25 @@ def count_quantized(model: ModelProto) -> tuple[int, int]:
         for node in graph.by_type(*MATRIX_OPS)
     )
     return quantized, quantized + plain
+
+
+def _chosen(
+    models: tuple[ModelProto, ModelProto],
+    items: list[Mapping[str, NDArray[np.float32]]],
+    model_path: Path,
+    options: Int8Options,
+    searching: Callable[[int], Callable[[], None]] | None,
+) -> tuple[FloatChoice | None, tuple[Refusal, ...]]:
+    """What must stay float; None, with a refusal, for a net whose MACs cannot be counted."""
+    try:
+        costs = costs_from_onnx(model_path)
+    except CostError as error:
+        reason = f"the MACs that each costs are not known: {error.where}: {error.found}"
+        return None, (Refusal(what="looking for layers that INT8 hurts", reason=reason,
+                              instead="all layers are in INT8"),)  # fmt: skip
+    macs = {kernel.name: kernel.macs for kernel in costs.kernels}
+    choice = choose_float(models, items, (macs, costs.macs), options.float_rule, searching)
+    return choice, choice.refusals
 
 
 def _same(a: float, b: float) -> bool:
