@@ -112,11 +112,15 @@ class Check(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
-    """Every check, the overall outcome, and the weakest basis among the facts (None without)."""
+    """Every check, the overall outcome, and the weakest basis among the facts (None without).
+
+    `release`: it passed as a release, for which all that a board can tell was measured on it.
+    """
 
     outcome: Outcome
     checks: Tuple[Check, ...]
     basis: Optional[Basis]
+    release: bool = False
 
     @property
     def exit_code(self) -> int:

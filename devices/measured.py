@@ -26,6 +26,10 @@ __all__ = ["FORMAT", "BenchRecord", "BoardState", "EngineState", "LayerPair", "P
            "write_record"]  # fmt: skip
 
 FORMAT = 1
+UNITS = {  # what a bench measures
+    "latency_ms": "ms", "fps": "frames/s", "engine_mb": "MB", "memory_mb": "MB",
+    "process_mb": "MB", "cuda_used_mb": "MB", "build_s": "s", "build_memory_mb": "MB",
+}  # fmt: skip
 CURE = "measure again on the board: edge bench BUNDLE -o FILE.json"
 
 
@@ -43,6 +47,11 @@ class Percentiles(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     p95_ms: float
     p99_ms: float
     max_ms: float
+
+    def __post_init__(self) -> None:
+        rising = (0.0, self.p50_ms, self.p90_ms, self.p95_ms, self.p99_ms, self.max_ms)
+        if self.count < 1 or any(not low <= high for low, high in zip(rising, rising[1:])):
+            raise ValueError(f"{self.count} inferences, {rising[1:]} ms do not rise")
 
 
 class Sensor(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -145,6 +154,10 @@ class BenchRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         for fact in self.facts:
             if fact.basis is not Basis.MEASURED:
                 raise ValueError(f"{fact.name} is {fact.basis.value}, and a bench only measures")
+            if UNITS.get(fact.name) != fact.unit:
+                raise ValueError(f"{fact.name} in {fact.unit}, which no bench measures")
+            if fact.low < 0 or fact.value <= 0:
+                raise ValueError(f"{fact.name} is {fact.value}, and must be above 0")
         if len(self.by_name) < len(self.facts):
             raise ValueError("a fact is there twice")
 

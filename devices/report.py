@@ -93,7 +93,8 @@ class Input(msgspec.Struct, frozen=True, kw_only=True):
 class Report(msgspec.Struct, frozen=True, kw_only=True):
     """Everything a run or a gate has to say; `profile` is a board's name, `board` its title.
 
-    `board_mode` is the power mode judged; `basis` the weakest basis of the facts behind the checks.
+    `board_mode` is the power mode judged; `basis` the weakest basis of the facts behind the checks,
+    `release` whether it passed as a release.
     `beside` holds what was predicted of each layer and what was measured; `command` is what to type
     to get it again.
     """
@@ -106,6 +107,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     verdict: Outcome
     basis: Optional[Basis]
     checks: Tuple[Check, ...]
+    release: bool = False
     stages: Tuple[Stage, ...] = ()
     refusals: Tuple[Refusal, ...] = ()
     lineage: Tuple[Origin, ...] = ()
@@ -229,12 +231,17 @@ def verdict_words(outcome: Outcome, checks: Tuple[Check, ...]) -> str:
     return f"The facts do not decide: {', '.join(names)}."
 
 
-def basis_words(basis: Optional[Basis], profile: str) -> str:
-    """What a verdict rests on, in a sentence; only measurements may ever release.
+def basis_words(basis: Optional[Basis], profile: str, release: bool = False) -> str:
+    """What a verdict rests on, in a sentence; `release`: it passed as one.
 
     >>> basis_words(Basis.PREDICTED, "jetson-nano")
     'predicted - nothing ran on a jetson-nano; not a release gate'
     """
+    if release and basis is Basis.EMULATED:
+        return (
+            f"measured - on a {profile}; accuracy was emulated on a host, whose outputs the engine "
+            "on the board repeated"
+        )
     if basis is Basis.MEASURED:
         return f"measured - every fact was read on a {profile}"
     if basis is Basis.EMULATED:

@@ -154,7 +154,7 @@ def _bases(stages: Sequence[Stage], name: str) -> List[str]:
 
 
 def _basis_sentence(report: Report) -> Tuple[str, str]:
-    head, _, rest = basis_words(report.basis, report.profile).partition(" - ")
+    head, _, rest = basis_words(report.basis, report.profile, report.release).partition(" - ")
     return head, ". ".join(part[0].upper() + part[1:] for part in rest.split("; ")) + "."
 
 

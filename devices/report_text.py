@@ -67,7 +67,7 @@ def terminal(verdict: Verdict, profile: str, between: Sequence[str] = ()) -> str
     lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
     words = verdict_words(verdict.outcome, verdict.checks)
     lines += [*between, _wrapped(f"{verdict.outcome.value}: {words}")]
-    lines.append(f"basis: {basis_words(verdict.basis, profile)}")
+    lines.append(f"basis: {basis_words(verdict.basis, profile, verdict.release)}")
     return "\n".join(lines)
 
 
@@ -123,7 +123,7 @@ def _verdict_lines(report: Report) -> List[str]:
         f"{verdict_words(report.verdict, report.checks)}",
         "",
         f"Board: {_cell(report.board)} (`{report.profile}`{_cell(mode)}).  ",
-        f"Basis: {basis_words(report.basis, report.profile)}.",
+        f"Basis: {basis_words(report.basis, report.profile, report.release)}.",
         "",
     ]
 

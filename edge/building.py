@@ -12,6 +12,7 @@ from typing import Optional, Tuple, cast
 import msgspec
 
 from devices.budget import Refusal
+from devices.profile import Profile
 from edge.build_forecast import (
     BuildForecast,
     BuildSite,
@@ -22,6 +23,7 @@ from edge.build_forecast import (
 )
 from edge.bundle import Bundle
 from edge.engines import EngineOptions, require_legal
+from edge.engines.cuda import require_known
 from edge.engines.tensorrt.dialect import DIALECTS, Dialect
 from edge.engines.tensorrt.engine import TensorRTEngine
 from edge.engines.tensorrt.ground import Doors, Ground, settings_for, survey
@@ -109,6 +111,9 @@ def _require_possible(bundle: Bundle, options: EngineOptions) -> None:
             cure="name a core that is there" if cores else "leave --dla out, to build for the GPU",
         )
     require_workspace(profile, options.board.workspace_mb)
+    require_known(options.board.cuda)
+    if options.board.version_compatible:
+        _require_compatible(profile)
     costs = read_costs(bundle)
     if options.board.batch_max > 1 and costs is not None and not costs.batch_open:
         raise EngineError(
@@ -116,6 +121,18 @@ def _require_possible(bundle: Bundle, options: EngineOptions) -> None:
             found="a batch that is fixed in the model",
             expected="an open one",
             cure="export the model with an open batch, or leave --batch-max out",
+        )
+
+
+def _require_compatible(profile: Profile) -> None:
+    lines = profile.jetpacks
+    if all(line.tensorrt_version < _COMPATIBLE_FROM for line in lines):
+        raise EngineError(
+            "--version-compatible",
+            found=f"TensorRT up to {max(lines, key=lambda line: line.tensorrt_version).tensorrt}, "
+            f"which every JetPack of {profile.name} has",
+            expected="TensorRT 8.6 or later",
+            cure="leave it out: an engine is of the TensorRT that built it",
         )
 
 
@@ -139,6 +156,7 @@ def render_report(report: BuildReport) -> str:
 
 def _look_here(bundle: Bundle, options: EngineOptions, ground: Ground) -> BuildForecast:
     cache = cache_of(options)
+    cache.require_writable()
     state = cache_state(cache, ground.key)
     if options.board.rebuild:
         state = CacheState(folder=state.folder, why="it was asked for", free_mb=state.free_mb)
@@ -160,8 +178,5 @@ def _look_elsewhere(bundle: Bundle, options: EngineOptions, error: EngineError) 
     )
     state = cache_state_elsewhere(cache_of(options), bundle, site, settings)
     forecast = forecast_build(bundle, site, settings, state)
-    notes = [f"predicted, nothing was run: it cannot be built here ({error.where}: {error.found})"]
-    if settings.version_compatible and profile.jetpack.tensorrt_version < _COMPATIBLE_FROM:
-        notes.append(f"TensorRT {profile.jetpack.tensorrt} has no version-compatible engines: it "
-                     "will be refused there, but for 8.6 or later")  # fmt: skip
-    return msgspec.structs.replace(forecast, notes=(*notes, *forecast.notes))
+    note = f"predicted, nothing was run: it cannot be built here ({error.where}: {error.found})"
+    return msgspec.structs.replace(forecast, notes=(note, *forecast.notes))

@@ -86,7 +86,7 @@ def judge_bundle(
     }
     if measured is not None:
         facts.update(
-            facts_for(measured, bundle_sha256=bundle.sha256, profile=profile, mode=predicted.mode)
+            facts_for(measured, bundle=bundle, profile=profile, mode=predicted.mode)
         )
     verdict = _within(budget, profile).judge(facts)
     if refusals:
@@ -148,6 +148,7 @@ def gate_report(
         board_mode=judgement.mode,
         verdict=judgement.verdict.outcome,
         basis=judgement.verdict.basis,
+        release=judgement.verdict.release,
         checks=judgement.verdict.checks,
         stages=(
             Stage(name=manifest.name, words=f"as sealed, {manifest.precision}", facts=facts,

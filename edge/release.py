@@ -15,6 +15,9 @@ import msgspec
 from devices.budget import LIMITS, Basis, Check, Measurement, Outcome, Verdict, worst
 from devices.measured import CURE, BenchRecord, RecordError
 from devices.profile import Profile
+from edge.bundle import Bundle
+from edge.golden import LIMIT_DB
+from edge.models import GOLDEN_FILE
 
 __all__ = ["engine_notes", "facts_for", "held_to_release", "release_notes"]
 
@@ -24,13 +27,15 @@ OF_THE_FILE = ("accuracy_drop_max",)  # limits on what the file says, not on wha
 
 
 def facts_for(
-    record: BenchRecord, *, bundle_sha256: str, profile: Profile, mode: str
+    record: BenchRecord, *, bundle: Bundle, profile: Profile, mode: str
 ) -> Dict[str, Measurement]:
     """The record's facts by name. Raises RecordError when it is of something else."""
     found_mode = record.board.mode or "not told"
     for what, found, expected in (
-        ("bundle", record.bundle_sha256, bundle_sha256),
+        ("bundle", record.bundle_sha256, bundle.sha256),
+        ("precision", record.precision, bundle.manifest.precision),
         ("board", record.board.profile, profile.name),
+        ("compute capability", record.board.compute_capability, profile.sm),
         ("power mode", found_mode.lower(), mode.lower()),
     ):
         if found != expected:
@@ -40,7 +45,24 @@ def facts_for(
                 expected=f"{expected}, which is judged",
                 cure=f"name the {what} that was measured, or {CURE}",
             )
+    _require_golden(record, bundle)
     return record.by_name
+
+
+def _require_golden(record: BenchRecord, bundle: Bundle) -> None:
+    """No engine runs that is further off, or that was compared with nothing: none was benched."""
+    limit_db, holds = LIMIT_DB[record.precision], GOLDEN_FILE in bundle
+    if record.golden_db is None and not holds:
+        return
+    if not holds or record.golden_db is None or record.golden_db < limit_db:
+        asked = f"at least {limit_db:g} dB" if holds else "none, for the bundle holds none"
+        found = "none" if record.golden_db is None else f"{record.golden_db:g} dB"
+        raise RecordError(
+            f"bench record of {record.bundle_name}",
+            found=f"golden outputs repeated to {found}" if found != "none" else "no golden outputs",
+            expected=asked,
+            cure=CURE,
+        )
 
 
 def engine_notes(record: Optional[BenchRecord]) -> Tuple[str, ...]:
@@ -57,8 +79,9 @@ def engine_notes(record: Optional[BenchRecord]) -> Tuple[str, ...]:
 def held_to_release(verdict: Verdict, record: Optional[BenchRecord]) -> Verdict:
     """The verdict with every limit undecided whose fact was not measured."""
     checks = tuple(_held(check, record) for check in verdict.checks)
+    outcome = worst((verdict.outcome, *(check.outcome for check in checks)))
     return msgspec.structs.replace(
-        verdict, checks=checks, outcome=worst((verdict.outcome, *(c.outcome for c in checks)))
+        verdict, checks=checks, outcome=outcome, release=outcome is Outcome.PASS
     )
 
 

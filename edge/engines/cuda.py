@@ -31,7 +31,7 @@ from devices.errors import JetpressError, MissingExtraError, nearest
 from edge.errors import EngineError
 
 __all__ = ["BACKENDS", "Cuda", "CudaError", "CudaMemoryError", "Device", "MissingBindingsError",
-           "NoDeviceError", "open_cuda", "probe"]  # fmt: skip
+           "NoDeviceError", "open_cuda", "probe", "require_known"]  # fmt: skip
 
 BACKENDS = {
     "pycuda": "edge.engines.cuda_pycuda:PycudaCuda",
@@ -163,6 +163,13 @@ def probe(
     return ask(library, ordinal, load)
 
 
+def require_known(backend: Optional[str]) -> None:
+    """Raise CudaError unless it is None or a name in BACKENDS."""
+    if backend is not None and backend not in BACKENDS:
+        raise CudaError(f"CUDA backend {backend!r}", found="no such backend",
+                        expected="a known one", cure=nearest(backend, tuple(BACKENDS)))  # fmt: skip
+
+
 def open_cuda(
     backend: Optional[str] = None,
     ordinal: int = 0,
@@ -178,9 +185,7 @@ def open_cuda(
     from edge.engines.cuda_owner import OwnedCuda, cuda_error
     from edge.engines.cuda_thread import require_device
 
-    if backend is not None and backend not in BACKENDS:
-        raise CudaError(f"CUDA backend {backend!r}", found="no such backend",
-                        expected="a known one", cure=nearest(backend, tuple(BACKENDS)))  # fmt: skip
+    require_known(backend)
     require_device(ordinal)
     device = probe("libcuda.so.1", ordinal)
     notes: List[str] = []

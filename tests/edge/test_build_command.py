@@ -312,8 +312,9 @@ def test_a_file_in_the_place_of_the_cache_is_an_error_of_a_dry_run_too(desk):
 
 
 def test_an_old_tensorrt_is_known_to_have_no_version_compatible_engines(desk):
-    nano = look(desk.bundle, desk.options("jetson-nano", version_compatible=True), HOST)
-    assert any(note.startswith("TensorRT 8.2.1 has no version-comp") for note in nano.notes)
+    for board, newest in (("jetson-nano", "8.2.1"), ("jetson-xavier-nx", "8.5.2")):
+        with pytest.raises(EngineError, match=f"TensorRT up to {newest}, which every JetPack of"):
+            look(desk.bundle, desk.options(board, version_compatible=True), HOST)
     orin = look(desk.bundle, desk.options(version_compatible=True), HOST)
     assert not any("version-comp" in note for note in orin.notes)
 

@@ -1,8 +1,10 @@
 """The release gate: what was not measured on the board may fail, and never passes."""
 
+import shutil
 import sys
 
 import msgspec
+import numpy as np
 import pytest
 
 from devices.budget import Basis, Measurement
@@ -18,8 +20,10 @@ from devices.measured import (
 )
 from devices.profile import load_profile
 from edge.__main__ import main
-from edge.bundle import open_bundle
+from edge.bundle import open_bundle, seal
 from edge.gate import write_accuracy
+from edge.golden import write_golden
+from edge.goldeninputs import picture_inputs
 
 NANO = load_profile("jetson-nano")
 TIMES = Percentiles(count=50, mean_ms=2, p50_ms=2, p90_ms=2, p95_ms=2, p99_ms=3, max_ms=4)
@@ -74,6 +78,60 @@ def test_what_was_measured_passes_a_release_and_what_was_predicted_does_not(gate
     assert code == 0
     assert "100 frames/s" in out
     assert "repeated to 41.0 dB" in out
+    assert "basis: measured - on a jetson-nano; accuracy was emulated on a host" in out
+    assert "not a release gate" not in out
+    _, out, _ = gate(tiny_copy, *LIMITS, record=record_of(tiny_copy, golden_db=41))
+    assert "not a release gate" in out  # none was asked for
+
+
+@pytest.mark.parametrize(
+    ("golden", "changes", "words"),
+    [
+        (True, {"golden_db": 29.9}, "repeated to 29.9 dB; expected at least 30 dB"),
+        (True, {"golden_db": None}, "no golden outputs; expected at least 30 dB"),
+        (False, {"golden_db": 41}, "repeated to 41 dB; expected none"),
+        (True, {"golden_db": 41, "precision": "int8"}, "precision int8; expected fp16"),
+    ],
+)
+def test_a_record_that_no_bench_of_this_bundle_writes_is_refused(
+    gate, tiny_copy, golden, changes, words
+):
+    with_accuracy(tiny_copy, golden)
+    code, out, err = gate(tiny_copy, "--release", record=record_of(tiny_copy, **changes))
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert words in err
+
+
+def test_a_record_of_another_gpu_is_refused(gate, tiny_copy):
+    record = record_of(tiny_copy)
+    board = msgspec.structs.replace(record.board, compute_capability="8.9")
+    code, _, err = gate(tiny_copy, record=msgspec.structs.replace(record, board=board))
+    assert code == 2
+    assert "found compute capability 8.9; expected 5.3" in err
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "words"),
+    [
+        (("facts", 0, "unit"), "frames/min", "fps in frames/min, which no bench measures"),
+        (("facts", 0, "name"), "accuracy_drop_pt", "accuracy_drop_pt in frames/s"),
+        (("facts", 1, "low"), -5, "must be above 0"),
+        (("gpu", "p99_ms"), 500, "do not rise"),
+        (("gpu", "count"), 0, "0 inferences"),
+    ],
+)
+def test_numbers_that_no_bench_measures_are_no_record(
+    gate, tiny_copy, tmp_path, path, value, words
+):
+    record = msgspec.to_builtins(record_of(tiny_copy))
+    place = record
+    for key in path[:-1]:
+        place = place[key]
+    place[path[-1]] = value
+    (tmp_path / "b.json").write_bytes(msgspec.json.encode(record))
+    code, out, err = gate(tiny_copy, "--measured", str(tmp_path / "b.json"))
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert words in err
 
 
 def test_a_verdict_says_which_engine_was_measured(gate, tiny_copy):
@@ -87,7 +145,7 @@ def test_a_verdict_says_which_engine_was_measured(gate, tiny_copy):
 
 
 def test_accuracy_of_a_host_needs_the_boards_agreement_on_the_sealed_frames(gate, tiny_copy):
-    with_accuracy(tiny_copy)
+    with_accuracy(tiny_copy, golden=False)
     code, out, _ = gate(tiny_copy, *LIMITS, "--release", record=record_of(tiny_copy))
     assert code == 4
     assert "accuracy_drop_pt is emulated, and a release needs it measured" in out
@@ -145,17 +203,18 @@ def test_a_record_survives_its_file_and_a_damaged_one_is_one_message(tiny_copy):
             record_from_bytes(damaged, "b")
 
 
-def with_accuracy(folder):
-    """Seal an accuracy fact into the copy."""
-    import shutil
-
-    from edge.bundle import seal
-
+def with_accuracy(folder, golden=True):
+    """Seal an accuracy fact into the copy, and golden outputs that nobody computed."""
     manifest = open_bundle(folder).manifest
     for name in ("manifest.json", "bundle.sha256"):
         (folder / name).unlink()
     shutil.rmtree(str(folder / "reports"), ignore_errors=True)
     write_accuracy(folder, (fact("accuracy_drop_pt", 0.2, "points", Basis.EMULATED),))
+    if golden:
+        frames = list(np.random.default_rng(1).integers(0, 256, (2, 48, 64, 3), np.uint8))
+        answers = {spec.name: np.random.default_rng(2).normal(size=(2, *spec.shape))
+                   .astype(spec.dtype) for spec in manifest.outputs}  # fmt: skip
+        write_golden(folder, manifest, picture_inputs(frames, manifest.preprocess, "x"), answers)
     seal(folder, manifest)
 
 
