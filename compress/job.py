@@ -32,7 +32,15 @@ from compress.passes import Context, Result, run_passes
 from compress.press import Seal
 from compress.progress import Progress
 from compress.recipe import Choice, Recipe, choose_recipe, load_recipe
-from compress.results import Finished, Row, refusal_words, report_run, row_words, stage_row
+from compress.results import (
+    Finished,
+    Row,
+    float_words,
+    refusal_words,
+    report_run,
+    row_words,
+    stage_row,
+)
 from compress.stages import Judge
 from compress.teacher import Teacher, open_teacher
 from devices.budget import Budget, Refusal
@@ -159,6 +167,8 @@ def _press(
             continue
         rows.append(_row(result, judge, context))
         voice.say(row_words(rows[-1]))
+        for line in float_words(rows[-1]):
+            voice.say(line)
     return tuple(rows), tuple(refusals)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from compress.console import hung
 from compress.frames import Shot, frames_figure
 from compress.passes import software
+from compress.quantize.float_layers import LEFT_FLOAT
 from compress.report import RunFacts, build_report, figures_of, write_reports
 from compress.stages import Judge
 from devices.budget import Measurement, Refusal
@@ -21,7 +22,8 @@ from edge.gate import Judgement, read_costs
 if TYPE_CHECKING:
     from compress.job import Job
 
-__all__ = ["Finished", "Row", "doubts", "refusal_words", "report_run", "row_words", "stage_row"]
+__all__ = ["Finished", "Row", "doubts", "float_words", "refusal_words", "report_run", "row_words",
+           "stage_row"]  # fmt: skip
 
 SHOTS = 4  # frames drawn before and after
 SQNR_DOUBT_DB = 15.0  # in INT8, nets of the peers below it lost 0.9 points of AP or more
@@ -91,6 +93,17 @@ def refusal_words(refusal: Refusal, name: str = "") -> str:
     """A refusal for the terminal; `name` is the pass it comes from."""
     instead = f"; instead: {refusal.instead}" if refusal.instead else ""
     return hung("refused", f"{name or refusal.what}: {refusal.reason.rstrip('.')}{instead}")
+
+
+def float_words(row: Row) -> tuple[str, ...]:
+    """For the terminal: what the int8 pass left in float; each layer's reason is in the report."""
+    if row.stage.name != "int8":
+        return ()
+    return tuple(
+        hung("float", f"{refusal.count} layers stay out of INT8: {refusal.instead}")
+        for refusal in row.bundle.manifest.refusals
+        if refusal.what == LEFT_FLOAT
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
