@@ -10,9 +10,10 @@ pytest.importorskip("onnxruntime", reason="needs it: pip install 'jetpress[compr
 
 from compress import lint_fix
 from compress.lint import lint_for_board
-from compress.lint_fix import EXACT_DB, ROUNDING_DB, STEPS, LintError, Step, mend
+from compress.lint_fix import EXACT_DB, LEAST_DB, ROUNDING_DB, STEPS, LintError, Step, mend
 from compress.lint_proof import CEILING_DB, agreement_db, answers_of, made_inputs
 from compress.quantize.emulate import as_tensorrt_reads
+from compress.quantize.unquantize import without_qdq
 from devices.profile import load_profile
 from tests.compress import test_lint as cases
 from tests.compress.broken_graphs import BROKEN, legal
@@ -155,6 +156,19 @@ def test_a_step_that_changes_the_numbers_is_not_kept(monkeypatch):
     assert rules(made.remaining) == {"uint8-zero-point"}
     assert made.left[0].startswith("wrong: ")
     assert "20 is the least" in made.left[0]
+
+
+def test_a_coarse_file_is_mended_as_near_as_its_own_rounding_allows():
+    """Few steps of its own: 20 dB between two roundings cannot be had; 10 dB is the least."""
+    b = Builder()
+    x = b.op("Relu", b.conv(b.pair("x", 0.05), 8, 8))
+    model = b.model(b.conv(b.pair(x, 2.0, np.uint8(0)), 8, 8), (1, 8, 6, 6))
+    feeds = made_inputs(model)
+    own = agreement_db(answers_of(without_qdq(model), feeds), answers_of(model, feeds))
+    made = mended(model)
+    assert own < 28
+    assert rules(made.remaining) == set()
+    assert max(LEAST_DB, own - 8) <= db(model, made.model) < ROUNDING_DB
 
 
 def test_numbers_that_are_not_finite_are_not_mended():
