@@ -6,6 +6,7 @@ from devices.jetpack import jetpack_line
 from devices.profile import load_profile
 from edge.doctor import Line, Place, missing, ok, warn
 from edge.doctor_system import container_kind
+from edge.tegrastats import LOG, START
 from edge.telemetry import Telemetry
 
 __all__ = ["MOUNTS", "board", "clocks", "jetpack", "power_mode", "sensors"]
@@ -16,6 +17,7 @@ MOUNTS = (
     "-v /etc/nv_boot_control.conf:/etc/nv_boot_control.conf:ro "
     "-v /etc/nvpmodel.conf:/etc/nvpmodel.conf:ro -v /var/lib/nvpmodel:/var/lib/nvpmodel:ro"
 )
+LOG_MOUNT = f"-v {LOG.rpartition('/')[0]}:{LOG.rpartition('/')[0]}:ro"
 
 
 def board(place: Place) -> Line:
@@ -104,13 +106,17 @@ def clocks(place: Place) -> Line:
 
 def sensors(place: Place) -> Line:
     """Temperatures, rails and over-current events."""
-    reading = Telemetry(place.root).read()
+    reading = Telemetry(place.root, now_s=lambda: place.now_s).read()
     parts = []
     if reading.hottest_c is not None:
         parts.append(f"{len(reading.temperatures_c)} temperatures, the highest "
                      f"{reading.hottest_c:.1f} degC")  # fmt: skip
     if reading.rails_mw:
         parts.append(f"power rails {', '.join(reading.rails_mw)}")
+    if reading.from_tegrastats:
+        parts.append(f"from tegrastats' log: {', '.join(reading.from_tegrastats)}")
+    if "tegrastats" in reading.missing:
+        parts.append(reading.missing["tegrastats"])
     events = {name: count for name, count in reading.over_current.items() if count}
     if events:
         counted = ", ".join(f"{name} {count}" for name, count in events.items())
@@ -120,7 +126,10 @@ def sensors(place: Place) -> Line:
         )
     if not reading.rails_mw:
         parts.append("no power rail: " + reading.missing.get("rails", "none could be read"))
-        return warn("; ".join(parts), "nothing is broken; a bench will have no power figures")
+        cure = "nothing is broken; a bench will have no power figures"
+        if container_kind(place.root):
+            cure = f"{START}; then start the container with {LOG_MOUNT}"
+        return warn("; ".join(parts), cure)
     return ok("; ".join(parts))
 
 

@@ -1,24 +1,26 @@
 """Telemetry: temperatures, clocks, power rails, memory and throttling, from a sysfs root.
 
 A reading survives every board: what is not there is None, or not in its dictionary, and `missing`
-names it once with the reason. Nothing is run; files are found once and read again and again.
+names it once with the reason. Nothing is run; files are found once and read again and again. What
+sysfs does not say, as in some containers, is taken from a log of tegrastats where one is written.
 """
 
 from __future__ import annotations
 
 import re
 import threading
+import time
 from pathlib import Path
 from types import TracebackType
 from typing import Callable, Dict, Iterable, List, Optional, Tuple, Type, Union
-
-import msgspec
 
 from devices.measured import Sensor
 from edge.board import power_mode
 from edge.clocks import Clock, find_cpu, find_emc, find_gpu, find_load, read_clock
 from edge.rails import HWMON, find_rails, power_mw
+from edge.reading import Reading
 from edge.sysfs import Missing, below, names, number, text
+from edge.tegrastats import filled
 
 __all__ = ["Clock", "Reading", "Telemetry", "Watch", "summary"]
 
@@ -30,46 +32,14 @@ _MEMINFO = re.compile(r"^(\w+):\s+(\d{1,15}) kB", re.M)
 _FANS = ("/sys/devices/pwm-fan/cur_pwm", "/sys/devices/pwm-fan/target_pwm")
 
 
-class Reading(msgspec.Struct, frozen=True, kw_only=True):
-    """One look at the board. One MB is 1e6 bytes; rails may overlap, so never add them up.
+class Telemetry:
+    """The sensors below `root`, found once; `read` reads them again.
 
-    `over_current` counts events since the start of the board, by their counter's name;
-    `throttling` names what holds clocks down at this moment.
+    `now_s` is seconds since 1970, by which the age of a log is told.
     """
 
-    temperatures_c: Dict[str, float] = {}
-    rails_mw: Dict[str, float] = {}
-    gpu: Clock = Clock()
-    emc: Clock = Clock()
-    cpu: Clock = Clock()
-    gpu_load_percent: Optional[float] = None
-    over_current: Dict[str, int] = {}
-    throttling: Tuple[str, ...] = ()
-    fan_percent: Optional[float] = None
-    fan_rpm: Optional[float] = None
-    memory_mb: Optional[float] = None
-    memory_available_mb: Optional[float] = None
-    swap_mb: Optional[float] = None
-    swap_free_mb: Optional[float] = None
-    power_mode: Optional[str] = None
-    missing: Dict[str, str] = {}
-
-    @property
-    def clocks_locked(self) -> Optional[bool]:
-        """Whether the GPU keeps one clock, as `jetson_clocks` sets it; None when not known."""
-        return self.gpu.locked
-
-    @property
-    def hottest_c(self) -> Optional[float]:
-        """The highest temperature; None without a sensor."""
-        return max(self.temperatures_c.values(), default=None)
-
-
-class Telemetry:
-    """The sensors below `root`, found once; `read` reads them again."""
-
-    def __init__(self, root: Path = Path("/")) -> None:
-        self._root = root
+    def __init__(self, root: Path = Path("/"), now_s: Callable[[], float] = time.time) -> None:
+        self._root, self._now_s = root, now_s
         self._zones = _find_zones(root)
         self._rails = find_rails(root)
         self._gpu, self._emc, self._cpu = find_gpu(root), find_emc(root), find_cpu(root)
@@ -86,7 +56,7 @@ class Telemetry:
         mode = power_mode(self._root)
         if mode is None:
             missing["power mode"] = "no nvpmodel table, or no mode was set"
-        return Reading(
+        reading = Reading(
             temperatures_c=self._temperatures(missing),
             rails_mw=self._power(missing),
             gpu=read_clock("gpu clock", self._gpu, missing),
@@ -99,8 +69,10 @@ class Telemetry:
             fan_rpm=_scaled("fan speed", next(iter(self._rpm.values()), None), 1.0, missing),
             power_mode=mode,
             missing=missing,
+            from_tegrastats=(),
             **memory,
         )
+        return filled(reading, self._root, self._now_s())
 
     def _temperatures(self, missing: Dict[str, str]) -> Dict[str, float]:
         found = {}

@@ -1,6 +1,7 @@
 """The doctor: one line each, with what was found and the cure; boards, hosts and damage."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -11,8 +12,10 @@ import pytest
 
 from edge.doctor import BOARD, CHECKS, HOST, JETSON_FILES, ONLY, diagnose, text
 from edge.doctor_software import opencv_has
+from edge.tegrastats import LOG
 from tests.edge.boards.places import (
     BUILD_INFO,
+    NOW_S,
     cv2,
     gpu,
     installed,
@@ -213,6 +216,25 @@ def test_a_weak_supply_shows_in_the_sensors(orin):
     assert line.found == (
         "4 temperatures, the highest 45.5 degC; power rails VDD_IN, VDD_CPU_GPU_CV, VDD_SOC"
     )
+
+
+def test_a_container_without_power_rails_hears_of_tegrastats_log_and_uses_it(tmp_path):
+    root = build("jetson-nano-2gb", tmp_path)
+    assert "no power figures" in lines(place(root), "sensors")["sensors"].cure
+    write(root, {"/.dockerenv": ""})
+    line = lines(place(root), "sensors")["sensors"]
+    assert "sudo tegrastats --interval 1000 --logfile /run/jetpress/tegrastats" in line.cure
+    assert line.cure.endswith("start the container with -v /run/jetpress:/run/jetpress:ro")
+    write(root, {LOG: "RAM 1345/7829MB (lfb 1x4MB) GPU@41C VDD_IN 2003/2658"})
+    os.utime(root / LOG.lstrip("/"), (NOW_S, NOW_S))
+    line = lines(place(root), "sensors")["sensors"]
+    assert line.state == "ok"
+    assert line.found == (
+        "1 temperatures, the highest 38.0 degC; power rails VDD_IN; from tegrastats' log: rails_mw"
+    )
+    line = lines(place(root, now_s=NOW_S + 60), "sensors")["sensors"]
+    assert (line.state, "/run/jetpress/tegrastats: last written 60 s ago" in line.found) == (
+        "warn", True)  # fmt: skip
 
 
 def test_a_power_mode_without_clocks_in_the_profile_is_said_with_one_that_has(tmp_path):

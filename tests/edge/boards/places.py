@@ -10,8 +10,8 @@ from edge.doctor_context import Context
 from edge.engines.cuda import Device, NoDeviceError
 from tests.edge.boards.trees import build, write
 
-__all__ = ["BUILD_INFO", "CONTEXT", "cv2", "gpu", "installed", "lines", "no_gpu", "orin_tree",
-           "place", "tensorrt"]  # fmt: skip
+__all__ = ["BUILD_INFO", "CONTEXT", "NOW_S", "cv2", "gpu", "installed", "lines", "no_gpu",
+           "orin_tree", "place", "tensorrt"]  # fmt: skip
 
 CONTEXT = Context(backend="ctypes", free_bytes=6_000_000_000, total_bytes=7_988_000_000)
 NOW_S = 1_790_000_000.0
