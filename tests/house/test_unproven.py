@@ -13,6 +13,7 @@ CLAIM = re.compile(r"unproven|never ran on a (?:board|device|Jetson)", re.I)
 COVERED = {
     "edge/engines/pixels.py": "preprocess-kernel",
     "edge/engines/nvmm.py": "nvmm",
+    "edge/engines/tensorrt/frame_input.py": "nvmm",
     "edge/export/__init__.py": "another program's: the exported folder says so to who deploys it",
     "edge/export/deepstream.py": "another program's: nvinfer has no door that we could ask by",
 }
