@@ -9,10 +9,10 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import onnx
 import pytest
 from click.testing import CliRunner
 
+onnx = pytest.importorskip("onnx", reason="needs it: pip install 'jetpress[compress]'")
 pytest.importorskip("onnxruntime", reason="needs it: pip install 'jetpress[compress]'")
 
 from compress.rtx import RtxResult

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 
 import numpy as np
-import onnx
 import pytest
 
+onnx = pytest.importorskip("onnx", reason="needs it: pip install 'jetpress[compress]'")
 pytest.importorskip("onnxruntime", reason="needs it: pip install 'jetpress[compress]'")
 pytest.importorskip("nncf", reason="needs it: pip install 'jetpress[compress]'")
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import onnx
 import pytest
 
+onnx = pytest.importorskip("onnx", reason="needs it: pip install 'jetpress[compress]'")
 pytest.importorskip("onnxruntime", reason="needs it: pip install 'jetpress[compress]'")
 
 from compress.lint import lint_for_board
