@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-onnx = pytest.importorskip("onnx", reason="needs it: pip install 'jetpress[compress]'")
+pytest.importorskip("onnx", reason="needs it: pip install 'jetpress[compress]'")
 pytest.importorskip("onnxruntime", reason="part of the extra 'compress'")
+
+import onnx
 
 from compress.lint import RULES, lint
 from compress.quantize.legalize import legalize

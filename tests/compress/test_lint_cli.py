@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-onnx = pytest.importorskip("onnx", reason="needs it: pip install 'jetpress[compress]'")
+pytest.importorskip("onnx", reason="needs it: pip install 'jetpress[compress]'")
 pytest.importorskip("onnxruntime", reason="needs it: pip install 'jetpress[compress]'")
+
+import onnx
 
 from compress.rtx import RtxResult
 from devices.errors import MissingExtraError

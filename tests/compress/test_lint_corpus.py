@@ -7,9 +7,11 @@ import os
 import numpy as np
 import pytest
 
-onnx = pytest.importorskip("onnx", reason="needs it: pip install 'jetpress[compress]'")
+pytest.importorskip("onnx", reason="needs it: pip install 'jetpress[compress]'")
 pytest.importorskip("onnxruntime", reason="needs it: pip install 'jetpress[compress]'")
 pytest.importorskip("nncf", reason="needs it: pip install 'jetpress[compress]'")
+
+import onnx
 
 from compress.lint import lint_for_board
 from compress.lint_fix import mend

@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-onnx = pytest.importorskip("onnx", reason="needs it: pip install 'jetpress[compress]'")
+pytest.importorskip("onnx", reason="needs it: pip install 'jetpress[compress]'")
 pytest.importorskip("onnxruntime", reason="needs it: pip install 'jetpress[compress]'")
+
+import onnx
 
 from compress import lint_fix
 from compress.lint import lint_for_board

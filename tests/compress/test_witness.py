@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-onnx = pytest.importorskip("onnx", reason="needs it: pip install 'jetpress[compress]'")
+pytest.importorskip("onnx", reason="needs it: pip install 'jetpress[compress]'")
 pytest.importorskip("onnxruntime", reason="needs it: pip install 'jetpress[compress]'")
+
+import onnx
 
 from compress.lint import lint_for_board
 from compress.rtx import RtxResult
