@@ -106,9 +106,8 @@ def with_doubts(judgement: Judgement, checked: HostCheck) -> Judgement:
 def _by_rules(path: Path, profile: Profile) -> HostCheck:
     findings = lint(load_model(path), profile.opset_max, profile.refuse("int8") is None)
     _require_readable(findings, profile)
-    words = (
-        f"{len(RULES)} of TensorRT's rules for {profile.name}: errors 0, warnings {len(findings)}"
-    )
+    asked = sum(not rule.needs_board for rule in RULES)
+    words = f"{asked} of TensorRT's rules for {profile.name}: errors 0, warnings {len(findings)}"
     counted: dict[tuple[str, str], list[str]] = {}
     for finding in findings:
         counted.setdefault((finding.rule, finding.cure), []).append(finding.node)

@@ -72,4 +72,5 @@ RULE = Rule(
     consequence="the rest of the tile is computed and thrown away",
     cure="make it a multiple of what the GPU computes at once",
     find=_find,
+    needs_board=True,
 )

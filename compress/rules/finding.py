@@ -79,6 +79,7 @@ class Rule:
     cure: str
     find: Callable[[Subject], Iterator[Place]]
     nvidia_says: str = ""
+    needs_board: bool = False  # silent where no profile is given
 
     def check(self, subject: Subject) -> Iterator[Finding]:
         """Every place as a finding."""

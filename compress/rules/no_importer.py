@@ -45,5 +45,6 @@ RULE = Rule(
     consequence="the parser refuses the file",
     cure="export without it, or in simpler operators",
     find=_find,
+    needs_board=True,
     nvidia_says="unsupported_node",
 )

@@ -56,5 +56,6 @@ RULE = Rule(
     consequence="the parser refuses the file",
     cure="export without it",
     find=_find,
+    needs_board=True,
     nvidia_says="support",
 )

@@ -10,7 +10,7 @@ pytest.importorskip("onnxruntime", reason="needs it: pip install 'jetpress[compr
 
 import onnx
 
-from compress.lint import lint_for_board
+from compress.lint import lint, lint_for_board
 from compress.rules.operator_table import NEVER, SINCE
 from compress.rules.table import RULES
 from devices.profile import load_profile, profile_names
@@ -127,6 +127,12 @@ def test_what_the_table_says_nobody_imports_nvidias_parser_does_not_import_eithe
     assert [name for name in sorted(NEVER) if parser.supports_operator(name)] == []
     latest = {name for name in SINCE if not parser.supports_operator(name)}
     assert latest <= {"DeformConv"}  # a plugin, which TensorRT-RTX has none of
+
+
+def test_a_rule_that_needs_the_board_is_silent_without_one_and_no_other_is():
+    quiet = {rule for make, wanted, _ in BROKEN.values() for rule in wanted
+             if rule not in {f.rule for f in lint(make(), 17, int8_legal=True)}}  # fmt: skip
+    assert quiet == {rule.name for rule in RULES if rule.needs_board}
 
 
 def test_every_rule_breaks_on_some_graph_of_the_tests():
