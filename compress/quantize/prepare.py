@@ -1,12 +1,14 @@
 """Bring a float ONNX model into the shape that quantization needs, and refuse what cannot be.
 
-Three changes, each exact up to float rounding:
+Four changes, each exact up to float rounding:
 
 - batch normalization after a convolution is folded: with g = gamma / sqrt(var + eps),
   W' = W g (per output channel) and b' = (b - mean) g + beta. A Q between the two
   would keep TensorRT from fusing them, and weights would be rounded before they are scaled;
 - a zero Pad before a convolution becomes the convolution's own padding (asymmetric where it must
   be): one kernel less on the board, and the DQ comes to stand directly before the convolution;
+- a node without a name gets that of its first output: NNCF invents one, and then nothing that was
+  said of the layer before would be found after;
 - an opset below 13 is raised to 13, the first with a scale per channel. A higher one is kept as it
   is, never raised.
 """
@@ -49,6 +51,8 @@ def prepare(model: ModelProto, opset_max: int, where: str = "model") -> ModelPro
     for node in graph.by_type("BatchNormalization"):
         _fold_norm(graph, node)
     made = graph.model()
+    for node in made.graph.node:
+        node.name = node.name or node.output[0]
     if all(attribute(node, "auto_pad", b"NOTSET") == b"NOTSET" for node in made.graph.node):
         fold_pads(made.graph)  # it adds to explicit pads only
     return made

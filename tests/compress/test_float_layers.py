@@ -148,6 +148,15 @@ def test_named_layers_are_left_and_nothing_is_searched(source, tmp_path):
     assert [refusal.what for refusal in result.refusals] == ["INT8 for named layers"]
 
 
+def test_nodes_without_names_are_found_by_what_they_make(source, ours, tmp_path):
+    model = onnx.load(source)
+    for node in model.graph.node:
+        node.name = ""
+    onnx.save(model, tmp_path / "net.onnx")
+    result = quantize_int8(tmp_path / "net.onnx", CALIBRATION, tmp_path / "m.onnx", Int8Options())
+    assert result.choice == ours.choice  # the test's nodes are named after what they make
+
+
 def test_a_net_whose_macs_are_unknown_is_not_searched_and_says_so(source, tmp_path, monkeypatch):
     def unknown(path):
         raise CostError("node x", found="no shape", expected="one", cure="none")
