@@ -110,7 +110,9 @@ class Loop:
         self._parts = parts
         self._host_s = host_s
         self._tally = Tally()
-        stages = STAGES[1:] if parts.source.live else STAGES
+        taken = () if parts.engine.infer_frame is None else ("preprocess",)  # a part of "infer"
+        self._steps = tuple(stage for stage in STAGES[1:] if stage not in taken)
+        stages = self._steps if parts.source.live else (STAGES[0], *self._steps)
         self._host = {stage: Histogram() for stage in stages}
         self._age = Histogram()
         self._done = _Done()
@@ -157,11 +159,14 @@ class Loop:
             yield frame
 
     def _step(self, arrival: Arrival) -> None:
-        manifest, frame = self._parts.manifest, arrival.frame
+        manifest, engine, frame = self._parts.manifest, self._parts.engine, arrival.frame
         ticks = [self._host_s()]
-        manifest.preprocess(frame.pixels, out=self._tensor)
-        ticks.append(self._host_s())
-        outputs = self._parts.engine.infer({self._input: self._tensor})
+        if engine.infer_frame is not None:
+            outputs = engine.infer_frame(frame.pixels)
+        else:
+            manifest.preprocess(frame.pixels, out=self._tensor)
+            ticks.append(self._host_s())
+            outputs = engine.infer({self._input: self._tensor})
         ready_s = self._parts.clock.now_s()
         ticks.append(self._host_s())
         result = decode(manifest.head, outputs, manifest.preprocess, frame.hw)
@@ -175,7 +180,7 @@ class Loop:
         self._count(result, Timing(arrival.arrived_s, ready_s), ticks)
 
     def _count(self, result: Result, timing: Timing, ticks: List[float]) -> None:
-        for stage, start_s, end_s in zip(STAGES[1:], ticks, ticks[1:]):
+        for stage, start_s, end_s in zip(self._steps, ticks, ticks[1:]):
             self._host[stage].add((end_s - start_s) * 1e3)
         self._age.add((timing.ready_s - timing.arrived_s) * 1e3)
         objects = len(result) if isinstance(result, (Classes, Detections)) else 0

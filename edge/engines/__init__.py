@@ -7,6 +7,7 @@ import importlib
 from pathlib import Path
 from typing import Any, Callable, Dict, Mapping, Optional, Protocol, Tuple
 
+import numpy as np
 from numpy.typing import NDArray
 
 from devices.budget import Basis, Budget, Measurement, Refusal
@@ -50,6 +51,7 @@ class BoardOptions:
     lanes: int = 1
     dla_core: Optional[int] = None
     version_compatible: bool = False
+    gpu_pixels: bool = False  # frames are prepared on the GPU, where it makes the CPU's bits
     rebuild: bool = False
     tell: Callable[[str], None] = _silent
 
@@ -76,6 +78,8 @@ class Engine(Protocol):
     host_slower: int  # inferences this computer needed longer for than the board would
     notes: Tuple[str, ...]
     refusals: Tuple[Refusal, ...]  # what it was asked for and does without
+    # The outputs for a (H, W, 3) uint8 BGR frame; None: frames must be prepared before.
+    infer_frame: Optional[Callable[[NDArray[np.uint8]], Dict[str, NDArray[Any]]]]
 
     def infer(self, feeds: Mapping[str, NDArray[Any]]) -> Dict[str, NDArray[Any]]:
         """The outputs of one inference; `feeds` are not kept and not written to."""

@@ -39,6 +39,7 @@ class EmulatedEngine:
         self.outputs = bundle.manifest.outputs
         self.mode = options.profile.mode(options.mode).name
         self.host_slower = 0
+        self.infer_frame = None
         self.notes: Tuple[str, ...] = (FP16_NOTE,) if bundle.manifest.precision == "fp16" else ()
         self._clock = options.clock
         self._latency_s = self.latency.value / 1e3

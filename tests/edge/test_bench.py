@@ -19,6 +19,7 @@ PREDICTED = Measurement(name="latency_ms", value=7.0, low=5.0, high=9.0, unit="m
 class Engine:
     inputs = outputs = notes = ()
     host_slower = 0
+    infer_frame = None
 
     def __init__(self, clock, times_ms, basis=Basis.EMULATED):
         self.clock, self.basis = clock, basis

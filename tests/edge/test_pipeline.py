@@ -35,6 +35,7 @@ class Engine:
 
     basis = Basis.EMULATED
     host_slower = 0
+    infer_frame = None
     refusals = ()
     notes = ("a note",)
     inputs, outputs = MANIFEST.inputs, MANIFEST.outputs
@@ -131,6 +132,22 @@ def test_host_stages_are_timed_apart():
     assert [times.mean_ms for times in report.host.values()] == pytest.approx([1.0] * 5)
     assert report.host["read"].count == 8
     assert report.host["infer"].count == 4
+
+
+def test_an_engine_that_takes_frames_is_given_them_and_preparing_is_no_stage_of_its_own():
+    running, sink = loop("every-frame")
+    engine, seen = running._parts.engine, []
+
+    def infer_frame(pixels):
+        seen.append(pixels.shape)
+        return Engine.infer(engine, {"x": MANIFEST.preprocess(pixels)})
+
+    engine.infer_frame = infer_frame
+    running = Loop(running._parts)
+    report = running.run()
+    assert len(seen) == report.processed == len(sink.kept) == 8
+    assert list(report.host) == ["read", "infer", "decode", "sinks"]
+    assert report.objects == loop("every-frame")[0].run().objects
 
 
 def test_every_frame_drops_nothing():

@@ -18,7 +18,7 @@ import dataclasses
 import threading
 import traceback
 from types import TracebackType
-from typing import Any, Dict, List, Mapping, Optional, Tuple, Type
+from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple, Type
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,7 @@ from edge.engines import EngineOptions
 from edge.engines.cuda import Cuda
 from edge.engines.tensorrt.cache import CachedEngine, EngineCache
 from edge.engines.tensorrt.feeds import Shapes
+from edge.engines.tensorrt.frame_input import DeviceOrHost, FrameInput, open_frame_input
 from edge.engines.tensorrt.ground import Doors, Ground, survey
 from edge.engines.tensorrt.inspect import EngineLayer, layer_times, read_layers, with_times
 from edge.engines.tensorrt.lane import Lane
@@ -64,6 +65,8 @@ class TensorRTEngine:
         self.golden_db: Optional[float] = None
         self._thread = threading.get_ident()
         self._lanes: List[Lane] = []
+        self._frames: Optional[FrameInput] = None
+        self.infer_frame: Optional[Callable[[NDArray[np.uint8]], Dict[str, NDArray[Any]]]] = None
         self._plan: Optional[OpenPlan] = None
         self._cuda: Optional[Cuda] = None
         self._ground: Ground = survey(bundle, options, doors)
@@ -72,6 +75,8 @@ class TensorRTEngine:
             stack.push(self._undo)
             self._cuda = doors.open_cuda(options.board.cuda)
             self._load(bundle, options, self._cuda)
+            if options.board.gpu_pixels:
+                self._fill_frames(bundle, self._cuda, doors)
             stack.pop_all()
 
     @property
@@ -136,6 +141,9 @@ class TensorRTEngine:
                 self._plan = None
             while self._lanes:
                 stack.callback(self._lanes.pop().close)
+            if self._frames is not None:
+                stack.callback(self._frames.close)  # first: what is called last
+            self.infer_frame = self._frames = None
 
     def _load(self, bundle: Bundle, options: EngineOptions, cuda: Cuda) -> None:
         ground, cache = self._ground, cache_of(options)
@@ -162,6 +170,29 @@ class TensorRTEngine:
         self.notes: Tuple[str, ...] = (*ground.notes, _origin(cached), *cached.header.notes, golden,
                                        *self._timed(warm.times), *_batched(batch_max),
                                        *warm.notes)  # fmt: skip
+
+    def _fill_frames(self, bundle: Bundle, cuda: Cuda, doors: Doors) -> None:
+        """From here on lane 0 takes frames as they come, where that gives the CPU's bits."""
+        try:
+            self._frames, note = open_frame_input(
+                cuda, bundle.manifest, self._lane(0), doors.compiled
+            )
+        except EngineError as error:
+            refusal = Refusal(what="preparing frames on the GPU",
+                              reason=f"{error.where}: {error.found}",
+                              instead="the CPU prepares them")  # fmt: skip
+            self.refusals = (*self.refusals, refusal)
+            return
+        self.notes = (*self.notes, note)
+        self.infer_frame = self._infer_frame
+
+    def _infer_frame(self, frame: DeviceOrHost) -> Dict[str, NDArray[Any]]:
+        lane = self._lane(0)
+        if self._frames is None:
+            raise AssertionError("a lane is open, and so is its frame input")
+        self._frames.fill(lane, frame)
+        lane.start({}, 1)
+        return self.finish()
 
     def _alone(self, lanes: int) -> Tuple[Refusal, ...]:
         """The refusal of more than one lane, where contexts cannot share an open batch."""

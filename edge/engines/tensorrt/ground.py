@@ -19,6 +19,7 @@ from edge.board import Board, identify
 from edge.bundle import Bundle
 from edge.engines import BoardOptions, EngineOptions
 from edge.engines.cuda import Cuda, Device, open_cuda, probe
+from edge.engines.pixels import KernelImage, compiled
 from edge.engines.tensorrt.dialect import Dialect, dialect_of
 from edge.engines.tensorrt.enginekey import BuiltOn, EngineKey
 from edge.engines.tensorrt.load import load_tensorrt
@@ -40,6 +41,7 @@ class Doors:
     open_cuda: Callable[[Optional[str]], Cuda] = open_cuda
     load: Callable[[str], TensorRT] = load_tensorrt
     identify: Callable[[Path], Board] = identify
+    compiled: Callable[[Cuda], KernelImage] = compiled
 
 
 @dataclasses.dataclass(frozen=True)

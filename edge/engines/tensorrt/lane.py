@@ -55,6 +55,19 @@ class Lane:
             self._stack = stack.pop_all()
 
     @property
+    def stream(self) -> int:
+        """What its inferences are queued on, in order."""
+        return self._stream
+
+    def address(self, name: str) -> int:
+        """Where an input or output lies on the device."""
+        return self._buffers[name].address
+
+    def dtype(self, name: str) -> str:
+        """NumPy's name for the type that the engine has there."""
+        return self._buffers[name].tensor.dtype
+
+    @property
     def graph(self) -> bool:
         return self._graph is not None
 
@@ -69,7 +82,10 @@ class Lane:
         return self._cuda.elapsed_ms(*self._events)
 
     def start(self, feeds: Mapping[str, NDArray[Any]], batch: int) -> None:
-        """Queue one inference of `batch` frames; the feeds are copied before this returns."""
+        """Queue one inference of `batch` frames; the feeds are copied before this returns.
+
+        An input that is not in the feeds is as it lies on the device.
+        """
         if self.busy:
             raise EngineError("the lane", found="a second start", expected="a finish between them",
                               cure="finish the inference that is under way")  # fmt: skip

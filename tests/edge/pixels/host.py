@@ -47,8 +47,9 @@ def host_library(folder, source=None, flags=("-O2",)):
 class KernelCuda(FakeCuda):
     """An image is the path of a host library; a launch runs when its stream is synchronized."""
 
-    def __init__(self):
-        super().__init__(SimpleNamespace(cuda_script={}, retained=0, context_released=lambda: None))
+    def __init__(self, machine=None, **device):
+        alone = SimpleNamespace(cuda_script={}, retained=0, context_released=lambda: None)
+        super().__init__(machine or alone, **device)
         self.kernels, self.launches = {}, []
 
     def load_kernel(self, image, name):
