@@ -263,6 +263,9 @@ def _notes(seen: _Seen, built_now: bool) -> List[str]:
                      "memory_mb was not measured; run it again")  # fmt: skip
     if last.clocks_locked is False:
         notes.append("the GPU's clock was free to move: `sudo jetson_clocks` holds it")
+    logged = sorted({name for reading in seen.readings for name in reading.from_tegrastats})
+    if logged:
+        notes.append("not from sysfs, but from tegrastats' log: " + ", ".join(logged))
     held = sorted({what for reading in seen.readings for what in reading.throttling})
     if held:
         notes.append("clocks were held down by " + ", ".join(held))
