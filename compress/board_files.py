@@ -27,7 +27,7 @@ from compress.quantize.errors import QuantizeError
 from compress.quantize.int8 import load_model, save_model
 from compress.quantize.session import open_session
 from compress.quantize.strong import strong_twin
-from compress.quantize.unquantize import whole_ranges, without_qdq
+from compress.quantize.unquantize import float_tensors, whole_ranges, without_qdq
 from compress.scene import spaced
 from compress.stages import board_view
 from devices.budget import Refusal
@@ -113,14 +113,16 @@ def add_strong_twin(
 
 
 def add_float_model(source: Bundle, folder: Path, context: Context) -> tuple[Refusal, ...]:
-    """Write model.float.onnx, and ranges.json for all its tensors; INT8 alone needs them."""
+    """Write model.float.onnx, and ranges.json for its tensors in INT8; INT8 alone needs them."""
     if source.manifest.precision != "int8":
         reason = f"the run ends in {source.manifest.precision}"
         return (Refusal(what=FLOAT_MODEL, reason=reason, instead="a DLA takes model.onnx"),)
-    made = without_qdq(load_model(source.path("model.onnx")))
+    model = load_model(source.path("model.onnx"))
+    made = without_qdq(model)
     save_model(made, folder / FLOAT_MODEL)
     ranges = Ranges.from_json(source.read("ranges.json"))
-    whole_ranges(made, ranges, frames_of(source, context, FRAMES)).save(folder / "ranges.json")
+    feeds = frames_of(source, context, FRAMES)
+    whole_ranges(made, ranges, feeds, float_tensors(model)).save(folder / "ranges.json")
     return ()
 
 

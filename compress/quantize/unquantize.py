@@ -4,7 +4,8 @@ A DLA under TensorRT up to 10 refuses Q/DQ and takes a calibration table: tensor
 every Q and DQ out gives the very network that was calibrated, evened-out weights and all, under the
 names that ranges.json has; the scales in it are those of the Q nodes. The other tensors (between a
 convolution and its activation, say) get what they show on frames, greatest magnitude / 127, because
-a DLA leaves a layer to the GPU whose tensors have none.
+a DLA leaves a layer to the GPU whose tensors have none. That is what a convolution wants that stays
+float inside the Q/DQ model: what it reads and makes gets a range only where an INT8 layer reads it.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from compress.quantize.session import open_session, with_outputs
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-__all__ = ["whole_ranges", "without_qdq"]
+__all__ = ["float_tensors", "whole_ranges", "without_qdq"]
 
 
 def without_qdq(model: ModelProto) -> ModelProto:
@@ -34,13 +35,29 @@ def without_qdq(model: ModelProto) -> ModelProto:
     return graph.model()
 
 
+def float_tensors(model: ModelProto) -> frozenset[str]:
+    """What the convolutions with float weights of a Q/DQ model read and make."""
+    graph = QdqGraph(model)
+    return frozenset(
+        name
+        for node in graph.by_type("Conv", "ConvTranspose")
+        if graph.weight_dequantize(node) is None
+        for name in (node.input[0], *node.output)
+    )
+
+
 def whole_ranges(
     model: ModelProto,
     ranges: Ranges,
     feeds: Iterable[Mapping[str, NDArray[Any]]],
+    without: frozenset[str] = frozenset(),
 ) -> Ranges:
-    """`ranges` with an entry for every float tensor of the float `model` that has none yet."""
-    names = [name for name in _computed(model) if name not in ranges.tensors]
+    """`ranges` with an entry for every float tensor of the float `model` that has none yet.
+
+    Those of `without` get none.
+    """
+    known = without.union(ranges.tensors)
+    names = [name for name in _computed(model) if name not in known]
     run = open_session(with_outputs(model, names))
     inputs = {value.name for value in model.graph.input}
     largest = dict.fromkeys(names, 0.0)

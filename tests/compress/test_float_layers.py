@@ -24,6 +24,7 @@ from compress.quantize.int8 import Int8Options, quantize_int8
 from compress.quantize.mixed import quantized_layers
 from compress.quantize.nncf_ptq import calibrate
 from compress.quantize.sensitivity import LayerCost
+from compress.quantize.unquantize import float_tensors, whole_ranges, without_qdq
 from edge.cost import CostError, costs_from_onnx
 from tests.compress.qdq_graphs import run, sqnr_db
 from tests.compress.small_nets import frames, residual_net
@@ -104,6 +105,16 @@ def test_the_file_is_one_that_tensorrt_reads_as_it_is_written(ours):
     (deep,) = (node for node in graph.nodes if node.name == DEPTHWISE)
     assert graph.producer(deep.input[0]).name == STEM  # no pair between: INT8 in, float out
     assert deep.input[0] not in Ranges.load(ours.path.with_name("ranges.json")).tensors
+
+
+def test_a_dla_gets_no_range_for_what_the_float_layer_reads_and_makes(ours):
+    model = onnx.load(ours.path)
+    ranges = Ranges.load(ours.path.with_name("ranges.json"))
+    assert float_tensors(model) == {STEM, DEPTHWISE}  # nodes and tensors have one name here
+    plain = without_qdq(model)
+    given = whole_ranges(plain, ranges, HELD_OUT, float_tensors(model)).tensors
+    assert set(whole_ranges(plain, ranges, HELD_OUT).tensors) - set(given) == {STEM, DEPTHWISE}
+    assert {name: given[name] for name in ranges.tensors} == ranges.tensors
 
 
 @pytest.mark.skipif(
