@@ -3,6 +3,7 @@
 The numbers here are of fakes: only their arithmetic and their honesty are tested.
 """
 
+import shutil
 import sys
 
 import msgspec
@@ -23,6 +24,7 @@ from edge.errors import EngineError
 from edge.gate import judge_release
 from tests.edge.boards.trees import build as build_tree
 from tests.edge.tensorrt.flow import place
+from tests.edge.test_tegrastats import LINES
 
 PLAN = BoardPlan(warmup=2, runs=40, layer_runs=3)
 
@@ -64,6 +66,16 @@ def test_a_record_holds_the_board_its_state_and_only_measurements(bench, sealed)
     assert record.gpu.p50_ms <= record.gpu.p90_ms <= record.gpu.p99_ms <= record.gpu.max_ms
     assert {sensor.unit for sensor in record.sensors} == {"mW", "degC"}
     assert record.costs is not None
+
+
+def test_what_was_read_from_tegrastats_log_is_said(bench, tmp_path):
+    assert not any("tegrastats" in note for note in bench().notes)
+    shutil.rmtree(str(tmp_path / "root" / "sys" / "class" / "hwmon"))
+    log = tmp_path / "root" / "run" / "jetpress" / "tegrastats"
+    log.parent.mkdir(parents=True)
+    log.write_text(LINES["Orin Nano, JetPack 6"] + "\n")
+    (note,) = [note for note in bench().notes if "tegrastats" in note]
+    assert note == "not from sysfs, but from tegrastats' log: emc, rails_mw"
 
 
 def test_throughput_is_of_the_gpus_latency_and_their_intervals_mirror(bench):
