@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import importlib
 import sys
-from typing import Any, Dict
+from typing import Any, Dict, Union
 
 from devices.errors import EXIT_BAD_INPUT, JetpressError
+from devices.output import guarded
 
 __all__ = ["EXIT_STOPPED", "SETTINGS", "run_command"]
 
@@ -22,15 +23,29 @@ SETTINGS: Dict[str, Any] = {  # of every click command
 
 def run_command(package: str) -> None:
     """Run `cli` of `<package>.cli` and exit: errors as one message on standard error."""
-    try:
-        code = _run(package)
-    except KeyboardInterrupt:
-        sys.stderr.write(f"{package}: stopped\n")
-        code = EXIT_STOPPED
+    with guarded():
+        code = _code(package)
     sys.exit(code)
 
 
-def _run(package: str) -> int:
+def _code(package: str) -> Union[int, str, None]:
+    try:
+        try:
+            code = _run(package)
+        except SystemExit as asked:  # a command's own code, a verdict's
+            code = asked.code
+        if sys.stdout is not None:  # it is None where a shell closed it
+            sys.stdout.flush()
+    except KeyboardInterrupt:
+        _tell(f"{package}: stopped")
+        code = EXIT_STOPPED
+    except JetpressError as error:
+        _tell(f"{package}: {error}")
+        code = EXIT_BAD_INPUT
+    return code
+
+
+def _run(package: str) -> Union[int, str, None]:
     import click
 
     try:
@@ -41,6 +56,8 @@ def _run(package: str) -> int:
     except click.ClickException as error:
         error.show()
         return error.exit_code
-    except JetpressError as error:
-        sys.stderr.write(f"{package}: {error}\n")
-        return EXIT_BAD_INPUT
+
+
+def _tell(line: str) -> None:
+    if sys.stderr is not None:
+        sys.stderr.write(line + "\n")

@@ -10,6 +10,7 @@ from typing import Any, Type, TypeVar
 import msgspec
 
 from devices.errors import JetpressError
+from devices.plainfile import read_plain
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -37,7 +38,7 @@ def read_toml(path: Path, kind: Type[T], error: Type[JetpressError]) -> T:
     """The file's content as a `kind`; every fault is raised as `error`, four parts each."""
     cure = f"correct {path.name}"
     try:
-        data: Any = tomllib.loads(path.read_text(encoding="utf-8"))  # TOML is not typed
+        data: Any = tomllib.loads(read_plain(path).decode("utf-8"))  # TOML is not typed
     except FileNotFoundError:
         raise error(
             str(path), found="no such file", expected="a TOML file", cure="check the path"
@@ -48,7 +49,10 @@ def read_toml(path: Path, kind: Type[T], error: Type[JetpressError]) -> T:
                     cure="name a file that you may read") from problem  # fmt: skip
     except UnicodeDecodeError as problem:
         raise error(str(path), found=str(problem), expected="a TOML file", cure=cure) from problem
-    except tomllib.TOMLDecodeError as problem:
+    except RecursionError as problem:
+        raise error(str(path), found="values nested too deep", expected="valid TOML",
+                    cure=cure) from problem  # fmt: skip
+    except ValueError as problem:  # TOMLDecodeError is one, and so is an integer of 5000 digits
         raise error(str(path), found=str(problem), expected="valid TOML", cure=cure) from problem
     try:
         return msgspec.convert(data, kind)
