@@ -77,10 +77,13 @@ def _refusals(costs: Costs, profile: Profile, precision: str) -> Tuple[Refusal, 
 def _contradiction(count: int, profile: Profile, precision: str) -> Optional[Refusal]:
     """What the file says of itself against what it is asked to be."""
     if precision == "int8" and not count:
+        banned = profile.refuse("int8")  # to quantize it would not help there
         return Refusal(
             what="int8",
             reason="the file holds no Q/DQ, so TensorRT would build no INT8 kernel from it",
-            instead=f"quantize it first: compress --profile {profile.name}",
+            instead=f"quantize it first: compress --profile {profile.name}"
+            if banned is None
+            else banned.instead,
         )
     if precision != "int8" and count:
         return Refusal(

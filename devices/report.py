@@ -302,7 +302,7 @@ def _decided_by(check: Check) -> str:
     digits = digits_of(check)
     value = number(check.fact.value, check.unit, digits)
     interval = span(check.fact, digits)
-    between = f", {interval}" if check.outcome is Outcome.INCONCLUSIVE else ""
+    between = f", {interval}" if interval and check.outcome is Outcome.INCONCLUSIVE else ""
     return f"{check.limit} ({value}{between}; {bound_words(check)})"
 
 

@@ -15,6 +15,7 @@ from edge.gate import (
     GateError,
     gate_report,
     judge_bundle,
+    judge_release,
     origins,
     read_accuracy,
     render_checks,
@@ -198,6 +199,25 @@ def test_a_label_that_contradicts_the_kernels_is_refused(tmp_path):
     plain = bundle_at(tmp_path / "c", precision="int8")
     judged = judge_bundle(plain, orin, budget=Budget(fps_min=1.0))
     assert "no INT8 kernel" in judged.refusals[0].reason
+
+
+def test_a_board_without_int8_is_no_place_to_quantize_for(tmp_path):
+    judged = judge_bundle(bundle_at(tmp_path / "b", precision="int8"), NANO, budget=Budget())
+    assert [refusal.what for refusal in judged.refusals] == ["int8 on jetson-nano", "int8"]
+    assert {refusal.instead for refusal in judged.refusals} == {"prune, distil and run in fp16"}
+    orin = bundle_at(tmp_path / "c", precision="int8", profile="jetson-orin-nano")
+    (refusal,) = judge_bundle(orin, load_profile("jetson-orin-nano"), budget=Budget()).refusals
+    assert refusal.instead == "quantize it first: compress --profile jetson-orin-nano"
+
+
+def test_an_exact_fact_that_does_not_decide_shows_no_interval(tmp_path):
+    exact = Measurement.exact("accuracy_drop_pt", 0.2, "points", basis=Basis.EMULATED,
+                              source="test")  # fmt: skip
+    judged = judge_release(
+        bundle_at(tmp_path / "b", accuracy=(exact,)), NANO, budget=Budget(accuracy_drop_max=1.0)
+    )
+    text = " ".join(render_checks(judged).split())
+    assert "accuracy_drop_max (0.20; at most 1 point)" in text
 
 
 def test_a_batch_is_refused_and_its_rate_not_compared(tmp_path):
