@@ -1,11 +1,16 @@
 """INT8 side by side: ours, NNCF's default, NNCF's default as TensorRT reads it, ONNX Runtime's.
 
     python -m tests.bench.quantize_peers DATA_FOLDER [--student student.onnx] [--nets a,b]
-                                         [--layers] [--modelopt-python PYTHON]
+                                         [--profile P] [--methods a,b] [--layers]
+                                         [--modelopt-python PYTHON]
 
 DATA_FOLDER holds coco128/{images,labels}/{train2017,val2017} and models/*.onnx. Calibrated on the
 train2017 pictures, judged on val2017's. AP and SQNR are emulated: ONNX Runtime with every graph
 optimization off, so each Q/DQ pair rounds as it is written. Nothing here ran on a board.
+
+"INT8 MACs" is the share of the net's MACs in layers that read and weigh in INT8, "x FP16" how much
+faster than the float net in FP16 the file is predicted to be on the board of --profile: accuracy
+bought by leaving INT8 shows there. Drops are in points of AP against the float row.
 """
 
 from __future__ import annotations
@@ -16,7 +21,8 @@ import os
 import subprocess
 import tempfile
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +31,7 @@ import onnx
 from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
 
 from calib.preprocess import Preprocess
-from compress.data import load_labelled
+from compress.data import LabelledSet, load_labelled
 from compress.evaluate import accuracy, judging_head
 from compress.lint import lint
 from compress.quantize.emulate import as_tensorrt_reads
@@ -36,8 +42,13 @@ from compress.quantize.prepare import opset_of, prepare
 from compress.quantize.session import open_session
 from compress.rtx import parse_and_build
 from devices.errors import MissingExtraError
+from devices.forecast import forecast
+from devices.profile import Profile, load_profile
+from devices.roofline import Costs
+from edge.cost import costs_from_onnx
 from edge.frames import Detections
 from edge.heads import SsdHead, decode
+from tests.bench import raw_heads
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +56,21 @@ class Net:
     name: str
     path: Path
     preprocess: Preprocess
-    judged: bool  # whether the head can be decoded here
+    decode: Callable[[list[np.ndarray], Preprocess, tuple[int, int]], Detections]
+    classes: tuple[str, ...] = ()  # what it finds; empty: all that are labelled
+
+
+@dataclass(frozen=True, kw_only=True)
+class Against:
+    """What every method's file is held against."""
+
+    held: LabelledSet
+    frames: list[np.ndarray]
+    checks: list[dict[str, np.ndarray]]
+    reference: list[list[np.ndarray]]
+    float_costs: Costs
+    profile: Profile
+    float_ap: tuple[float, float] | None = None
 
 
 def main() -> None:
@@ -53,6 +78,8 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--student", type=Path, help="compress.export's student; AP needs it")
     parser.add_argument("--nets", default="ssdlite,fastestdet,yolox_nano")
+    parser.add_argument("--methods", default=",".join(METHODS))
+    parser.add_argument("--profile", default="jetson-orin-nano", help="the board of x FP16")
     parser.add_argument("--frames", type=int, default=128)
     parser.add_argument("--layers", action="store_true", help="SQNR after each layer of ours, too")
     parser.add_argument("--modelopt-python", help="an interpreter that has nvidia-modelopt")
@@ -66,16 +93,17 @@ def nets_of(options: argparse.Namespace) -> list[Net]:
     models = options.data / "models"
     plain = {"mean": (0.0,) * 3, "colour": "bgr"}
     known = [
-        Net(name="fastestdet", path=models / "fastestdet.onnx", judged=False,
+        Net(name="fastestdet", path=models / "fastestdet.onnx", decode=raw_heads.fastestdet,
             preprocess=Preprocess(height=352, width=352, std=(255.0,) * 3, **plain)),
-        Net(name="yolox_nano", path=models / "yolox_nano.onnx", judged=False,
+        Net(name="yolox_nano", path=models / "yolox_nano.onnx", decode=raw_heads.yolox,
             preprocess=Preprocess(height=416, width=416, std=(1.0,) * 3, resize="letterbox",
                                   **plain)),
     ]  # fmt: skip
     if options.student is not None:
         half = (127.5,) * 3
         pre = Preprocess(height=300, width=300, mean=half, std=half)
-        known.insert(0, Net(name="ssdlite", path=options.student, preprocess=pre, judged=True))
+        known.insert(0, Net(name="ssdlite", path=options.student, preprocess=pre,
+                            decode=ssd_boxes, classes=("person",)))  # fmt: skip
     elif "ssdlite" in options.nets:
         print("ssdlite: skipped, no --student")
     return [net for net in known if net.name in options.nets.split(",")]
@@ -92,55 +120,89 @@ def bench(net: Net, options: argparse.Namespace, folder: Path) -> None:
     ready = folder / "float.onnx"
     onnx.save(model, ready)
     feeds = [{name: net.preprocess(frame)} for frame, _ in train]
-    judged = held.for_classes(["person"]) if net.judged else held
+    judged = held.for_classes(net.classes) if net.classes else held
     frames = [frame for frame, _ in judged]
     checks = [{name: net.preprocess(frame)} for frame in frames[:32]]
-    judged_on = f", AP of persons on {len(frames)}" if net.judged else ""
+    whom = ", ".join(net.classes) or "all classes"
+    profile = load_profile(options.profile)
     print(f"\n{net.name}: opset {opset_of(model)}, {len(feeds)} calibration frames, "
-          f"SQNR on {len(checks)}{judged_on}")  # fmt: skip
-    print(f"{'method':24} {'AP':>6} {'AP50':>6} {'SQNR dB':>8} {'pairs':>6} {'seconds':>8}  "
-          f"{'TensorRT-RTX':28} lint")  # fmt: skip
+          f"AP of {whom} on {len(frames)}, SQNR on {len(checks)}, x FP16 predicted for "
+          f"{profile.name}")  # fmt: skip
+    print(f"{'method':24} {'AP':>6} {'drop':>6} {'AP50':>6} {'drop':>6} {'SQNR dB':>8} "
+          f"{'INT8 MACs':>9} {'x FP16':>6} {'pairs':>6} {'seconds':>8}  {'TensorRT-RTX':28} "
+          f"lint")  # fmt: skip
     truth = open_session(model)
-    reference = [truth.run(None, feed) for feed in checks]
-    row("float", ready, net, (judged, frames, checks, reference), None)
-    for method, make in METHODS.items():
+    against = Against(
+        held=judged, frames=frames, checks=checks,
+        reference=[truth.run(None, feed) for feed in checks],
+        float_costs=costs_from_onnx(ready), profile=profile,
+    )  # fmt: skip
+    against = replace(against, float_ap=row("float", ready, net, against, None))
+    for method in options.methods.split(","):
         out = folder / f"{method}.onnx"
         start = time.perf_counter()
         try:
-            make(ready, feeds, out, options)
+            METHODS[method](ready, feeds, out, options)
         except (QuantizeError, RuntimeError) as error:
             print(f"{method:24} skipped: {error}")
             continue
-        taken = time.perf_counter() - start
-        row(method, out, net, (judged, frames, checks, reference), taken)
+        row(method, out, net, against, time.perf_counter() - start)
     if options.layers:
         for layer in sqnr_by_layer(model, onnx.load(folder / "jetpress.onnx"), checks[:8]):
             print(f"  {layer.sqnr_db:6.1f} dB  {layer.node}")
 
 
-def row(method: str, path: Path, net: Net, against: tuple, seconds: float | None) -> None:
-    judged, frames, checks, reference = against
+def row(
+    method: str, path: Path, net: Net, against: Against, seconds: float | None
+) -> tuple[float, float]:
+    """Print one method's line; returns its AP and AP50."""
     model = onnx.load(path)
     session = open_session(model)
     ratios = [
-        sqnr(want, session.run(None, feed)) for want, feed in zip(reference, checks, strict=True)
+        sqnr(want, session.run(None, feed))
+        for want, feed in zip(against.reference, against.checks, strict=True)
     ]
-    ap = ap50 = "-"
-    if net.judged:
-        score = accuracy([found(session, net.preprocess, frame) for frame in frames], judged)
-        ap, ap50 = f"{score.ap.value:.2f}", f"{score.ap50.value:.2f}"
+    score = accuracy([found(session, net, frame) for frame in against.frames], against.held)
+    points = score.ap.value, score.ap50.value
+    before = against.float_ap or points
+    share, faster = int8_share(path, against)
     pairs = sum(node.op_type == "DequantizeLinear" for node in model.graph.node)
     findings = lint(model, 17, int8_legal=True)
     bad = sum(finding.severity == "error" for finding in findings)
     taken = "-" if seconds is None else f"{seconds:.1f}"
-    print(f"{method:24} {ap:>6} {ap50:>6} {np.mean(ratios):8.1f} {pairs:6} {taken:>8}  "
-          f"{rtx(path):28} {bad} errors, {len(findings) - bad} warnings", flush=True)  # fmt: skip
+    judged = " ".join(f"{now:6.2f} {was - now:+6.2f}"
+                      for now, was in zip(points, before, strict=True))  # fmt: skip
+    print(f"{method:24} {judged} {np.mean(ratios):8.1f} {share:9.1%} {faster:>6} {pairs:6} "
+          f"{taken:>8}  {rtx(path):28} {bad} errors, {len(findings) - bad} warnings",
+          flush=True)  # fmt: skip
+    return points
 
 
-def found(session: Any, preprocess: Preprocess, frame: np.ndarray) -> Detections:
-    outputs = session.run(None, {session.get_inputs()[0].name: preprocess(frame)})
-    named = dict(zip((o.name for o in session.get_outputs()), outputs, strict=True))
-    return decode(judging_head(SsdHead()), named, preprocess, frame.shape[:2])
+def int8_share(path: Path, against: Against) -> tuple[float, str]:
+    """The share of the MACs in INT8, and how much faster than FP16, as the cost model has it."""
+    costs = costs_from_onnx(path)
+    share = sum(kernel.macs for kernel in costs.kernels if kernel.int8) / costs.macs
+    precision = "int8" if share else "fp16"
+    times = [
+        forecast(each, against.profile, precision=kind).fact("latency_ms")
+        for each, kind in ((against.float_costs, "fp16"), (costs, precision))
+    ]
+    if any(fact is None for fact in times):
+        return share, "-"
+    return share, f"{times[0].value / times[1].value:.2f}"
+
+
+def found(session: Any, net: Net, frame: np.ndarray) -> Detections:
+    outputs = session.run(None, {session.get_inputs()[0].name: net.preprocess(frame)})
+    return net.decode(outputs, net.preprocess, frame.shape[:2])
+
+
+def ssd_boxes(
+    outputs: list[np.ndarray], preprocess: Preprocess, frame_hw: tuple[int, int]
+) -> Detections:
+    head = judging_head(SsdHead())
+    boxes, scores = sorted(outputs, key=lambda values: values.shape[-1] != 4)
+    return decode(head, {head.boxes: boxes, head.scores: scores}, preprocess, frame_hw)
 
 
 def sqnr(want: list[np.ndarray], got: list[np.ndarray]) -> float:
@@ -161,6 +223,10 @@ def rtx(path: Path) -> str:
 def jetpress(model: Path, feeds: list, out: Path, options: argparse.Namespace) -> None:
     for refusal in quantize_int8(model, feeds, out, Int8Options()).refusals:
         print(f"  ({refusal.count} x {refusal.what}: {refusal.instead})")
+
+
+def jetpress_all(model: Path, feeds: list, out: Path, options: argparse.Namespace) -> None:
+    quantize_int8(model, feeds, out, Int8Options(keep_float=()))
 
 
 def nncf_default(model: Path, feeds: list, out: Path, options: argparse.Namespace) -> None:
@@ -217,6 +283,7 @@ def modelopt(model: Path, feeds: list, out: Path, options: argparse.Namespace) -
 
 METHODS = {
     "jetpress": jetpress,
+    "jetpress-all-in-int8": jetpress_all,
     "nncf-default": nncf_default,
     "nncf-default-as-tensorrt": nncf_as_tensorrt,
     "ort-default": ort_default,
