@@ -22,9 +22,9 @@ from devices.roofline import LayerTime
 from devices.wholefile import write_whole
 
 __all__ = ["COLUMNS", "FORMAT", "Column", "Figure", "Image", "Input", "Origin", "Report",
-           "ReportError", "Stage", "basis_words", "bound_words", "change_words", "checks_text",
-           "digits_of", "number", "report_from_json", "span", "to_html", "to_json", "to_markdown",
-           "verdict_words", "write_report"]  # fmt: skip
+           "ReportError", "Stage", "Table", "basis_words", "bound_words", "change_words",
+           "checks_text", "digits_of", "number", "report_from_json", "span", "to_html", "to_json",
+           "to_markdown", "verdict_words", "write_report"]  # fmt: skip
 
 FORMAT = 1
 
@@ -44,6 +44,8 @@ class Column(msgspec.Struct, frozen=True):
 COLUMNS = {
     "ap50": Column("AP50", "points", 1),
     "ap": Column("AP", "points", 1),
+    "top1": Column("Top-1", "points", 1),
+    "top5": Column("Top-5", "points", 1),
     "agreement": Column("Agreement", "points", 1),
     "sqnr_db": Column("Output SQNR", "dB", 1),
     "accuracy_drop_pt": Column("Accuracy drop", "points", -1),
@@ -68,6 +70,31 @@ class Stage(msgspec.Struct, frozen=True, kw_only=True):
     def fact(self, name: str) -> Optional[Measurement]:
         """The fact of that name, or None when it is not known."""
         return next((fact for fact in self.facts if fact.name == name), None)
+
+
+class Table(msgspec.Struct, frozen=True, kw_only=True):
+    """Facts side by side: `name` for machines; `title`, `words` and `head` for people.
+
+    The first cell of a row says what it is about; each other is a fact, a count, words, or None
+    where nothing is known.
+    """
+
+    name: str
+    title: str
+    words: str
+    head: Tuple[str, ...]
+    rows: Tuple[Tuple[Union[Measurement, int, str, None], ...], ...]
+
+    def __post_init__(self) -> None:
+        for row in self.rows:
+            if len(row) != len(self.head):
+                raise ValueError(f"{self.name}: a row of {len(row)} cells under {self.head}")
+
+    @property
+    def bases(self) -> Tuple[Basis, ...]:
+        """Where its facts come from; each basis once."""
+        cells = (cell for row in self.rows for cell in row)
+        return tuple(sorted({cell.basis for cell in cells if isinstance(cell, Measurement)}))
 
 
 class Origin(msgspec.Struct, frozen=True, kw_only=True):
@@ -95,8 +122,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
     `board_mode` is the power mode judged; `basis` the weakest basis of the facts behind the checks,
     `release` whether it passed as a release.
-    `beside` holds what was predicted of each layer and what was measured; `command` is what to type
-    to get it again.
+    `tables` are facts in more detail than a stage has. `beside` holds what was predicted of each
+    layer and what was measured; `command` is what to type to get it again.
     """
 
     format: int = FORMAT
@@ -109,6 +136,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     checks: Tuple[Check, ...]
     release: bool = False
     stages: Tuple[Stage, ...] = ()
+    tables: Tuple[Table, ...] = ()
     refusals: Tuple[Refusal, ...] = ()
     lineage: Tuple[Origin, ...] = ()
     inputs: Tuple[Input, ...] = ()

@@ -24,6 +24,7 @@ from devices.report import (
 )
 from devices.report_text import (
     basis_of,
+    cell_words,
     columns_of,
     layer_words,
     params_words,
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 __all__ = ["Gauge", "gauge", "page"]
 
 TEMPLATES = Path(__file__).parent / "templates"
-_HEADLINES = (("latency_ms",), ("fps",), ("ap50", "ap", "agreement"), ("engine_mb",))
+_HEADLINES = (("latency_ms",), ("fps",), ("ap50", "ap", "top1", "agreement"), ("engine_mb",))
 _MARKS = {Outcome.PASS: "✓", Outcome.FAIL: "✕", Outcome.INCONCLUSIVE: "?"}
 _BASIS_MEANINGS = {
     Basis.PREDICTED: "computed from a model of the board; nothing ran there",
@@ -180,6 +181,7 @@ def _filters() -> Dict[str, Callable[..., object]]:
         "number": number,
         "span": span,
         "basis_of": basis_of,
+        "cell_words": cell_words,
         "bound_words": bound_words,
         "short_hash": short_hash,
         "params_words": params_words,

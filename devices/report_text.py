@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from typing import Iterator, List, Optional, Sequence, Tuple
+from typing import Iterator, List, Optional, Sequence, Tuple, Union
 
 import msgspec
 
@@ -15,6 +15,7 @@ from devices.report import (
     Origin,
     Report,
     Stage,
+    Table,
     basis_words,
     bound_words,
     change_words,
@@ -24,8 +25,8 @@ from devices.report import (
     verdict_words,
 )
 
-__all__ = ["basis_of", "columns_of", "described", "layer_words", "markdown", "params_words",
-           "ratio_words", "short_hash", "terminal", "unit_words"]  # fmt: skip
+__all__ = ["basis_of", "cell_words", "columns_of", "described", "layer_words", "markdown",
+           "params_words", "ratio_words", "short_hash", "terminal", "unit_words"]  # fmt: skip
 
 _SHORT = 12
 _WIDTH = 100
@@ -38,6 +39,7 @@ def markdown(report: Report) -> str:
         _verdict_lines(report),
         _section("Checks", _check_rows(report.checks)),
         _section("Stages", _stage_rows(report.stages)),
+        *(_section(_cell(table.title), _table_lines(table)) for table in report.tables),
         _section("Layers: predicted against measured", _beside_rows(report.beside)),
         _section("Refused", _refusal_rows(report)),
         _section("Lineage", _lineage_rows(report.lineage)),
@@ -177,6 +179,21 @@ def _stage_cells(
         parts = (number(fact.value, fact.unit), f"({span(fact)})" if span(fact) else "", moved,
                  basis_of(fact))  # fmt: skip
         yield ", ".join(part for part in parts if part)
+
+
+def cell_words(cell: Union[Measurement, int, str, None]) -> str:
+    """A cell of a Table for people: `61.3 (58.9 to 63.7)`, a count, words, or unknown."""
+    if cell is None:
+        return "unknown"
+    if not isinstance(cell, Measurement):
+        return str(cell)
+    return number(cell.value, cell.unit) + (f" ({span(cell)})" if span(cell) else "")
+
+
+def _table_lines(table: Table) -> List[str]:
+    basis = f" Basis: {', '.join(basis.value for basis in table.bases)}." if table.bases else ""
+    rows = [[cell_words(cell) for cell in row] for row in table.rows]
+    return [_cell(table.words) + basis, "", *_table([_cell(word) for word in table.head], rows)]
 
 
 def layer_words(names: Sequence[str]) -> str:
