@@ -44,9 +44,9 @@ class Column(msgspec.Struct, frozen=True):
 COLUMNS = {
     "ap50": Column("AP50", "points", 1),
     "ap": Column("AP", "points", 1),
+    "agreement": Column("Agreement", "points", 1),
     "top1": Column("Top-1", "points", 1),
     "top5": Column("Top-5", "points", 1),
-    "agreement": Column("Agreement", "points", 1),
     "sqnr_db": Column("Output SQNR", "dB", 1),
     "accuracy_drop_pt": Column("Accuracy drop", "points", -1),
     "params": Column("Parameters", "parameters", -1),
