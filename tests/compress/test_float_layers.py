@@ -18,7 +18,7 @@ from calib.ranges import Ranges
 from compress.lint import lint
 from compress.quantize import int8
 from compress.quantize.emulate import as_tensorrt_reads
-from compress.quantize.float_layers import LEFT_FLOAT, FloatRule, choose_float, pick
+from compress.quantize.float_layers import LEFT_FLOAT, FloatChoice, FloatRule, choose_float, pick
 from compress.quantize.graph import QdqGraph
 from compress.quantize.int8 import Int8Options, quantize_int8
 from compress.quantize.mixed import quantized_layers
@@ -88,6 +88,12 @@ def test_the_refusal_has_the_reason_in_numbers(ours):
     assert f"{DEPTHWISE} ({alone[DEPTHWISE]:.1f} dB)" in refusal.reason
     assert f"to {choice.chosen_db:.1f} dB" in refusal.instead
     assert f"{choice.int8_share:.1%} of the MACs stay in INT8" in refusal.instead
+
+
+def test_a_choice_goes_through_json_unharmed(ours):
+    again = msgspec.json.decode(msgspec.json.encode(ours.choice), type=FloatChoice)
+    assert again == ours.choice
+    assert len(again.layers) == 5
 
 
 def test_the_share_told_is_the_share_the_written_file_has(ours):
