@@ -15,12 +15,14 @@ import contextlib
 import dataclasses
 import hashlib
 import os
+import re
 import stat
 from pathlib import Path, PurePosixPath
 from typing import Iterator, List, NoReturn, Set, Tuple
 
 import msgspec
 
+from devices.plainfile import kind_of
 from devices.wholefile import partial_of, remove, write_whole
 from edge.errors import BundleError
 from edge.external import external_data
@@ -33,6 +35,7 @@ __all__ = [
     "Manifest",
     "Step",
     "TensorSpec",
+    "in_bundle",
     "open_bundle",
     "seal",
 ]
@@ -40,6 +43,9 @@ __all__ = [
 MANIFEST = "manifest.json"
 SEAL = "bundle.sha256"
 MANIFEST_BYTES_MAX = 64_000_000  # read into memory before anything is known about it
+SEAL_LINE = re.compile(rb"([0-9a-f]{64})  manifest\.json\n")
+SEAL_BYTES = 64 + len(f"  {MANIFEST}\n")
+SEAL_SHOWN = 24  # bytes of a seal that is none
 CHUNK_BYTES = 1 << 20
 AGAIN = "do not run it: get the bundle again, or compress the model again"
 
@@ -106,7 +112,8 @@ def open_bundle(path: Path) -> Bundle:
     """
     with _disk_errors(path):
         if not path.is_dir():
-            _refuse(path, "no folder" if not path.exists() else "a file", "a bundle's folder",
+            found = kind_of(path.stat().st_mode) if path.exists() else "no folder"
+            _refuse(path, found, "a bundle's folder",
                     "give the folder that holds manifest.json")  # fmt: skip
         present = set(_walk(path))
         data, digest = _sealed_manifest(path, present)
@@ -117,22 +124,48 @@ def open_bundle(path: Path) -> Bundle:
     return Bundle(root=path, manifest=manifest, sha256=digest)
 
 
+def in_bundle(path: Path, *roots: Path) -> bool:
+    """Whether this place, behind every link, is one of these folders or lies in one.
+
+    Or in any folder that has a seal: what is written there makes its bundle one that nothing opens.
+    """
+    place, known = Path(os.path.realpath(str(path))), {root.resolve() for root in roots}
+    return any(folder in known or _has_seal(folder) for folder in (place, *place.parents))
+
+
+def _has_seal(folder: Path) -> bool:
+    try:
+        return all((folder / name).is_file() for name in (MANIFEST, SEAL))
+    except OSError:  # what may not be looked into is no bundle that could be opened
+        return False
+
+
 def _sealed_manifest(root: Path, present: Set[str]) -> Tuple[bytes, str]:
     for name in (SEAL, MANIFEST):
         if name not in present:
             _refuse(root / name, "no such file", "a sealed bundle",
                     "name the folder `bundle` of a finished run, or compress a model")  # fmt: skip
+    sealed = _sealed_digest(root / SEAL)
     if (root / MANIFEST).stat().st_size > MANIFEST_BYTES_MAX:
         _refuse(root / MANIFEST, "more than 64 MB", "a manifest", AGAIN)
     data = (root / MANIFEST).read_bytes()
     digest = hashlib.sha256(data).hexdigest()
-    with (root / SEAL).open("rb") as file:
-        sealed = file.read(len(_seal_bytes(digest)) + 1)
-    if sealed != _seal_bytes(digest):
-        text = sealed[:64].decode("ascii", "replace")
-        _refuse(root / MANIFEST, f"sha256 {_short(digest)}", f"{_short(text)} as sealed in {SEAL}",
-                AGAIN)  # fmt: skip
+    if sealed != digest:
+        _refuse(root / MANIFEST, f"sha256 {_short(digest)}", f"{_short(sealed)} as sealed in "
+                f"{SEAL}", AGAIN)  # fmt: skip
     return data, digest
+
+
+def _sealed_digest(path: Path) -> str:
+    """The manifest's sha256 as the seal says it, once the seal is what `seal` writes."""
+    with path.open("rb") as file:
+        data = file.read(SEAL_BYTES + 1)
+    match = SEAL_LINE.fullmatch(data)
+    if match is None:
+        start = ascii(data[:SEAL_SHOWN].decode("latin-1"))  # no byte of it reaches the terminal
+        found = start + ("…" if len(data) > SEAL_SHOWN else "") if data else "an empty file"
+        _refuse(path, found, f"64 hexadecimal digits and the name {MANIFEST}", AGAIN)
+    return match[1].decode()
 
 
 def _check_names(root: Path, manifest: Manifest, present: Set[str]) -> None:

@@ -11,6 +11,8 @@ import msgspec
 
 from devices.budget import Basis
 from devices.errors import nearest
+from devices.plainfile import is_same
+from edge.bundle import in_bundle
 from edge.errors import SinkError
 from edge.frames import Frame
 from edge.heads import Result
@@ -72,17 +74,17 @@ def open_sinks(
 ) -> Tuple[Sink, ...]:
     """The sinks of these texts, every one checked before any is written.
 
-    Raises SinkError when one cannot be made, lies below `bundle`, is one of the files the run
-    `reads`, or is another one's.
+    Raises SinkError when one cannot be made, lies in `bundle` or another one, is one of the files
+    the run `reads`, or is another sink's.
     """
     sinks: List[Sink] = []
     for text in texts:
         sink = open_sink(text, scene)
-        if bundle.resolve() in sink.path.resolve().parents:
-            raise _taken(text, "a path inside the bundle that runs")
-        if any(_same(sink.path, path) for path in reads):
+        if in_bundle(sink.path, bundle):
+            raise _taken(text, "a path inside a bundle")
+        if any(is_same(sink.path, path) for path in reads):
             raise _taken(text, "a file that this run reads")
-        if any(_same(sink.path, other.path) for other in sinks):
+        if any(is_same(sink.path, other.path) for other in sinks):
             raise _taken(text, "the file of another sink")
         sinks.append(sink)
     return tuple(sinks)
@@ -122,12 +124,6 @@ def check_place(path: Path) -> None:
     if found:
         raise SinkError(str(path), found=found, expected="a place to write results",
                         cure="choose another path, or make its folder first")  # fmt: skip
-
-
-def _same(path: Path, other: Path) -> bool:
-    if path.exists():
-        return other.exists() and path.samefile(other)
-    return not other.exists() and path.resolve() == other.resolve()
 
 
 def _taken(text: str, found: str) -> SinkError:

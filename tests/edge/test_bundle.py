@@ -154,10 +154,6 @@ def _unseal(root):
         (lambda root: (root / "manifest.json").unlink(), "manifest.json: found no such file"),
         (lambda root: (root / "hollow").mkdir(), "hollow: found an empty folder"),
         (lambda root: (root / "costs.json").write_bytes(b"{} "), "3 bytes; expected 2 as sealed"),
-        (
-            lambda root: (root / "bundle.sha256").write_bytes(b"x" * 10**6),
-            "manifest.json: found sha",
-        ),
     ],
 )
 def test_every_other_change_is_refused(tmp_path, spoil, words):
@@ -168,6 +164,32 @@ def test_every_other_change_is_refused(tmp_path, spoil, words):
         open_bundle(root)
     assert caught.value.where.startswith(f"{root}/"), "the bundle is named"
     assert "seal" not in caught.value.cure, "no command seals"
+
+
+@pytest.mark.parametrize(
+    ("seal_of", "found"),
+    [
+        (lambda digest: b"", "an empty file"),
+        (lambda digest: b"\n", r"'\n'"),
+        (lambda digest: b"x" * 10**6, "'" + "x" * 24 + "'…"),
+        (lambda digest: b"\x1b]0;title\x07\xff", r"'\x1b]0;title\x07\xff'"),
+        (lambda digest: digest.upper() + b"  manifest.json\n", None),
+        (lambda digest: digest + b"  model.onnx\n", None),
+        (lambda digest: digest + b"\n", None),
+        (lambda digest: digest + b"  manifest.json\n\n", None),
+        (lambda digest: digest[:-1] + b"  manifest.json\n", None),
+    ],
+)
+def test_a_damaged_seal_is_named_itself_and_printed_safely(tmp_path, seal_of, found):
+    digest = make(tmp_path).sha256.encode()
+    (tmp_path / "bundle.sha256").write_bytes(seal_of(digest))
+    with pytest.raises(BundleError) as caught:
+        open_bundle(tmp_path)
+    start = seal_of(digest)[:24].decode("latin-1")
+    assert caught.value.where == str(tmp_path / "bundle.sha256")
+    assert caught.value.found == (found or f"'{start}'…")
+    assert caught.value.expected == "64 hexadecimal digits and the name manifest.json"
+    assert str(caught.value).isprintable()
 
 
 @pytest.mark.parametrize(
@@ -198,7 +220,9 @@ def test_a_newer_format_is_refused_by_name(tmp_path):
 
 def test_a_missing_folder_and_a_plain_file_are_refused(tmp_path):
     (tmp_path / "file").write_text("")
-    for path, words in ((tmp_path / "none", "no folder"), (tmp_path / "file", "a file")):
+    os.mkfifo(str(tmp_path / "pipe"))
+    for path, words in ((tmp_path / "none", "no folder"), (tmp_path / "file", "a file"),
+                        (tmp_path / "pipe", "a pipe")):  # fmt: skip
         with pytest.raises(BundleError, match=words):
             open_bundle(path)
 
