@@ -13,14 +13,14 @@ import click
 from edge.engines import BoardOptions
 from edge.engines.cuda import BACKENDS
 from edge.engines.tensorrt.cache import default_cache
-from edge.flags import BUNDLE
+from edge.places import NAME, PLACE, require_cache
 
 __all__ = ["CACHE_FLAG", "board_options", "engine_flags", "refuse_unused", "tell"]
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])  # what click's decorators take
 
 CACHE_FLAG = click.option(
-    "--engine-cache", "cache", type=BUNDLE, metavar="DIR",
+    "--engine-cache", "cache", type=PLACE, metavar="DIR",
     help="Where engines are kept. Default: in JETPRESS_CACHE or your cache.",
 )  # fmt: skip
 _FLAGS = (
@@ -33,7 +33,7 @@ _FLAGS = (
                  help="Scratch for one kernel. Default: by the board's memory."),
     click.option("--version-compatible", is_flag=True,
                  help="For later TensorRTs of its major version too; 8.6 or later."),
-    click.option("--cuda", metavar="NAME",
+    click.option("--cuda", type=NAME, metavar="NAME",
                  help="How CUDA is called: " + ", ".join(BACKENDS)
                  + ". Default: the first installed."),
 )  # fmt: skip
@@ -51,6 +51,7 @@ def engine_flags(command: _Command) -> _Command:
 def board_options(flags: Dict[str, Any], *, rebuild: bool = False) -> BoardOptions:
     """Takes the flags out of click's values; progress goes to standard error, beside the result."""
     cache = flags.pop("cache") or default_cache(os.environ)
+    require_cache(cache)
     return BoardOptions(
         cache=cache, tell=tell, rebuild=rebuild, **{name: flags.pop(name) for name in NAMES}
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, Callable, Dict, Optional, TypeVar
 
 import click
@@ -11,10 +10,9 @@ from devices.budget import LIMITS, Budget
 from devices.profile import Profile
 from devices.tomlfile import FieldError, read_toml
 from edge.errors import EdgeError
+from edge.places import PLACE
 
-__all__ = ["BUNDLE", "FlagError", "budget_from_flags", "limit_flags"]
-
-BUNDLE = click.Path(path_type=Path)
+__all__ = ["FlagError", "budget_from_flags", "limit_flags"]
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])  # what click's decorators take
 
@@ -36,7 +34,7 @@ def limit_flags(command: _Command) -> _Command:
     return click.option(
         "--budget",
         "budget_file",
-        type=click.Path(path_type=Path),
+        type=PLACE,
         metavar="FILE.toml",
         help="Limits in a file: " + ", ".join(LIMITS) + ".",
     )(command)

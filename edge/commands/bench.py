@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
-from typing import Any, Iterator, Tuple
+from typing import Any, Iterator, Optional, Tuple
 
 import click
 
+from devices.errors import JetpressError
 from devices.measured import BenchRecord, LayerPair, Percentiles, record_to_json, write_record
 from edge.board_bench import BoardPlan, bench_on_board
 from edge.bundle import open_bundle
 from edge.clock import RealClock
 from edge.engine_flags import board_options, engine_flags, tell
 from edge.engines import EngineOptions
-from edge.flags import BUNDLE
+from edge.places import NAME, PLACE, require_output
 from edge.session import board_of
 
 __all__ = ["bench", "render_record"]
@@ -22,15 +24,17 @@ LAYERS_SHOWN = 8
 
 
 @click.command()
-@click.argument("bundle", type=BUNDLE)
-@click.option("--profile", metavar="NAME", help="The board. Default: the one it was made for.")
-@click.option("--mode", metavar="NAME", help="Refuse to measure in any other power mode.")
+@click.argument("bundle", type=PLACE)
+@click.option("--profile", type=NAME, metavar="NAME",
+              help="The board. Default: the one it was made for.")  # fmt: skip
+@click.option("--mode", type=NAME, metavar="NAME",
+              help="Refuse to measure in any other power mode.")  # fmt: skip
 @click.option("--runs", default=200, show_default=True, type=click.IntRange(1, 100_000),
               metavar="N", help="Inferences to time.")  # fmt: skip
 @click.option("--warmup", default=20, show_default=True, type=click.IntRange(0, 100_000),
               metavar="N", help="Inferences before them.")  # fmt: skip
 @engine_flags
-@click.option("-o", "--output", type=BUNDLE, metavar="FILE.json",
+@click.option("-o", "--output", type=PLACE, metavar="FILE.json",
               help="Write the record, for `edge gate --measured`.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print the record as JSON.")
 def bench(bundle: Path, **flags: Any) -> None:  # noqa: ANN401  # click's values
@@ -39,7 +43,8 @@ def bench(bundle: Path, **flags: Any) -> None:  # noqa: ANN401  # click's values
     The engine is built first when it is not there. Nothing is measured on a computer that does not
     say itself that it is the board.
     """
-    opened = open_bundle(bundle)
+    opened, output = open_bundle(bundle), flags["output"]
+    require_output(output, "-o")  # before minutes are spent
     options = EngineOptions(
         profile=board_of(opened, flags["profile"]),
         clock=RealClock(),
@@ -48,15 +53,25 @@ def bench(bundle: Path, **flags: Any) -> None:  # noqa: ANN401  # click's values
     )
     plan = BoardPlan(warmup=flags["warmup"], runs=flags["runs"])
     record = bench_on_board(opened, options, plan)
-    if flags["output"] is not None:
-        write_record(flags["output"], record)
+    failure = None if output is None else _written(output, record)
     if flags["as_json"]:
         click.echo(record_to_json(record).decode().rstrip("\n"))
     else:
         click.echo(render_record(record))
-    if flags["output"] is not None:
-        tell(f"next: edge gate {bundle} --for {options.profile.name} --release "
-              f"--measured {flags['output']}")  # fmt: skip
+    if failure is not None:
+        raise failure
+    if output is not None:
+        tell(f"next: edge gate {shlex.quote(str(bundle))} --for {options.profile.name} --release "
+              f"--measured {shlex.quote(str(output))}")  # fmt: skip
+
+
+def _written(path: Path, record: BenchRecord) -> Optional[JetpressError]:
+    """Why the record could not be written; None when it was. It is printed either way."""
+    try:
+        write_record(path, record)
+    except JetpressError as error:
+        return error
+    return None
 
 
 def render_record(record: BenchRecord) -> str:

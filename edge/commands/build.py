@@ -15,7 +15,7 @@ from edge.bundle import open_bundle
 from edge.clock import RealClock
 from edge.engine_flags import board_options, engine_flags
 from edge.engines import EngineOptions
-from edge.flags import BUNDLE
+from edge.places import NAME, PLACE
 from edge.session import board_of
 
 __all__ = ["build"]
@@ -24,9 +24,11 @@ EXIT_REFUSED = 3
 
 
 @click.command()
-@click.argument("bundle", type=BUNDLE)
-@click.option("--profile", metavar="NAME", help="The board. Default: the one it was made for.")
-@click.option("--mode", metavar="NAME", help="Power mode of the board. Default: the one it is in.")
+@click.argument("bundle", type=PLACE)
+@click.option("--profile", type=NAME, metavar="NAME",
+              help="The board. Default: the one it was made for.")  # fmt: skip
+@click.option("--mode", type=NAME, metavar="NAME",
+              help="Power mode of the board. Default: the one it is in.")  # fmt: skip
 @engine_flags
 @click.option("--rebuild", is_flag=True, help="Build it although it is there.")
 @click.option("--dry-run", is_flag=True, help="Build nothing; say what it would take.")

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import datetime
 import os
+import stat
 from pathlib import Path
 from typing import Optional
 
 import click
 
+from devices.plainfile import kind_of
 from edge.engine_flags import CACHE_FLAG
 from edge.engines.tensorrt.cache import KEPT, EngineCache, Entry, default_cache
+from edge.places import PlaceError, require_cache
 
 __all__ = ["cache"]
 
@@ -21,7 +24,8 @@ __all__ = ["cache"]
               help="Remove all but the N latest used of each bundle's name.")  # fmt: skip
 def cache(cache: Optional[Path], keep: Optional[int]) -> None:
     """List the engines that were built and kept here, the latest used first; each by its header."""
-    place = cache or default_cache(os.environ)
+    place = default_cache(os.environ) if cache is None else _there(cache)
+    require_cache(place)
     engines = EngineCache(place, kept=KEPT if keep is None else keep)
     if keep is not None:
         for path in engines.prune():
@@ -31,6 +35,23 @@ def cache(cache: Optional[Path], keep: Optional[int]) -> None:
         click.echo(_line(entry))
     size_mb = sum(entry.size_bytes for entry in entries) / 1e6
     click.echo(f"engines    {len(entries)}, {size_mb:.1f} MB, in {place}")
+
+
+def _there(folder: Path) -> Path:
+    """The folder that was named; a mistyped one would be one without engines."""
+    found, problem = "", None
+    try:
+        mode = folder.stat().st_mode
+        if not stat.S_ISDIR(mode):
+            found = kind_of(mode)
+        elif not os.access(str(folder), os.R_OK | os.X_OK):
+            found = "no permission to read it"
+    except OSError as error:
+        found, problem = error.strerror or str(error), error
+    if found:
+        raise PlaceError(f"engine cache {folder}", found=found, expected="a folder of engines",
+                         cure="correct --engine-cache") from problem  # fmt: skip
+    return folder
 
 
 def _line(entry: Entry) -> str:

@@ -23,6 +23,7 @@ from edge.engines.cuda import open_cuda, probe
 from edge.engines.tensorrt.cache import default_cache
 from edge.engines.tensorrt.engine import TensorRTEngine
 from edge.errors import EdgeError
+from edge.places import PLACE, require_output
 from edge.selftest import DeviceReport, Rig, report_text, run_tests
 
 __all__ = ["doctor"]
@@ -33,7 +34,7 @@ __all__ = ["doctor"]
               help="This computer's part. Default: board on a Jetson, else host.")  # fmt: skip
 @click.option("--device", is_flag=True,
               help="Run the self-test of everything a host cannot prove.")  # fmt: skip
-@click.option("-o", "--output", type=click.Path(path_type=Path), metavar="FILE.json",
+@click.option("-o", "--output", type=PLACE, metavar="FILE.json",
               help="Where the self-test writes its report, test after test.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 def doctor(role: Optional[str], device: bool, output: Optional[Path], as_json: bool) -> None:
@@ -44,6 +45,7 @@ def doctor(role: Optional[str], device: bool, output: Optional[Path], as_json: b
     """
     if output is not None and not device:
         raise click.UsageError("-o is the report of --device: give both.")
+    require_output(output, "-o")
     board = identify(Path("/"))
     if device:
         report = _self_test(board, output)

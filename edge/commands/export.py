@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import os
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
@@ -10,9 +12,9 @@ import click
 from edge.bundle import Bundle, open_bundle
 from edge.export import Export, ExportOptions, profile_of
 from edge.export.deepstream import plan_config
-from edge.export.folder import check_place, write_export
+from edge.export.folder import check_place, write_exports
 from edge.export.triton import BACKENDS, plan_repository
-from edge.flags import BUNDLE
+from edge.places import NAME, PLACE
 
 __all__ = ["export"]
 
@@ -21,10 +23,11 @@ _ONLY = {"backend": "triton", "instances": "triton", "name": "triton", "parser":
 
 
 @click.command()
-@click.argument("bundle", type=BUNDLE)
-@click.option("--triton", type=BUNDLE, metavar="DIR", help="Write a Triton model repository.")
-@click.option("--deepstream", type=BUNDLE, metavar="DIR", help="Write an nvinfer configuration.")
-@click.option("--profile", metavar="NAME", help="The board. Default: the one it was made for.")
+@click.argument("bundle", type=PLACE)
+@click.option("--triton", type=PLACE, metavar="DIR", help="Write a Triton model repository.")
+@click.option("--deepstream", type=PLACE, metavar="DIR", help="Write an nvinfer configuration.")
+@click.option("--profile", type=NAME, metavar="NAME",
+              help="The board. Default: the one it was made for.")  # fmt: skip
 @click.option("--batch", type=click.IntRange(1, 1024), default=1, show_default=True, metavar="N",
               help="Frames in one inference, at most; above 1 for an open batch.")  # fmt: skip
 @click.option("--dla", type=click.IntRange(min=0), multiple=True, metavar="CORE",
@@ -57,8 +60,8 @@ def export(bundle: Path, **flags: Any) -> None:  # noqa: ANN401  # click's value
     for kind, folder, plan in jobs:
         check_place(folder, opened)
         planned.append((kind, folder, plan(opened, options)))
+    write_exports([(folder, content) for _, folder, content in planned], opened)
     for kind, folder, content in planned:
-        write_export(folder, content, opened)
         _tell(kind, folder, content)
 
 
@@ -71,8 +74,11 @@ def _jobs(flags: Dict[str, Any]) -> List[Tuple[str, Path, Planner]]:
     for flag, kind in _ONLY.items():
         if flags[flag] is not None and kind not in kinds:
             raise click.UsageError(f"--{flag} is for --{kind}.")
-    if len(jobs) == 2 and jobs[0][1].resolve() == jobs[1][1].resolve():
-        raise click.UsageError("--triton and --deepstream need a folder each.")
+    places = [Path(os.path.realpath(str(folder))) for _, folder, _ in jobs]
+    if any(one in (other, *other.parents) for one, other in itertools.permutations(places, 2)):
+        raise click.UsageError(
+            "--triton and --deepstream need a folder each, neither inside the other."
+        )
     return jobs
 
 

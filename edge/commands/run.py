@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
 from pathlib import Path
-from typing import Any, Dict, Optional
+from typing import Any, Dict, Optional, Tuple
 
 import click
 
@@ -13,8 +15,8 @@ from devices.errors import JetpressError
 from edge.bundle import open_bundle
 from edge.engine_flags import board_options, engine_flags, refuse_unused
 from edge.engines import ENGINES, REAL_TIME, THREADS_MAX
-from edge.flags import BUNDLE
 from edge.pacing import PACINGS
+from edge.places import NAME, PLACE, PlaceError
 from edge.session import Session, SessionOptions
 from edge.sinks import SINKS
 from edge.sources import SOURCES
@@ -22,18 +24,23 @@ from edge.summary import summary
 
 __all__ = ["run"]
 
+FRAMES_MAX = 10**12  # past that it is a typing error
+
 
 @click.command()
-@click.argument("bundle", type=BUNDLE)
+@click.argument("bundle", type=PLACE)
 @click.option("--source", required=True, metavar="URI",
               help=", ".join(f"{name}://" for name in SOURCES) + ", or a plain path.")  # fmt: skip
-@click.option("--profile", metavar="NAME", help="The board. Default: the one it was made for.")
-@click.option("--mode", metavar="NAME", help="Power mode of the board. Default: the profile's.")
+@click.option("--profile", type=NAME, metavar="NAME",
+              help="The board. Default: the one it was made for.")  # fmt: skip
+@click.option("--mode", type=NAME, metavar="NAME",
+              help="Power mode of the board. Default: the profile's.")  # fmt: skip
 @click.option("--engine", default="emulated", show_default=True, metavar="NAME",
               help="One of: " + ", ".join(ENGINES) + ".")  # fmt: skip
 @click.option("--sink", "sinks", multiple=True, metavar="KIND:PATH",
               help="Where results go, again and again: " + ", ".join(SINKS) + ".")  # fmt: skip
-@click.option("--frames", type=click.IntRange(min=1), metavar="N", help="Stop after N frames in.")
+@click.option("--frames", type=click.IntRange(1, FRAMES_MAX), metavar="N",
+              help="Stop after N frames in.")  # fmt: skip
 @click.option("--virtual", is_flag=True,
               help="A virtual clock, drops as on the board. Default: emulated files.")  # fmt: skip
 @click.option("--realtime", is_flag=True,
@@ -48,6 +55,8 @@ __all__ = ["run"]
 def run(bundle: Path, **flags: Any) -> None:  # noqa: ANN401  # click's values
     """Run BUNDLE on every frame of a source, at the pace the board would have."""
     as_json = flags.pop("as_json")
+    if as_json:
+        _require_own_output(flags["sinks"])
     if flags["engine"] not in REAL_TIME:
         refuse_unused(flags, flags["engine"])
     board = board_options(flags)
@@ -68,6 +77,17 @@ def run(bundle: Path, **flags: Any) -> None:  # noqa: ANN401  # click's values
     if stopped:
         click.echo("edge: stopped; what was written is whole", err=True)
         sys.exit(EXIT_STOPPED)
+
+
+def _require_own_output(sinks: Tuple[str, ...]) -> None:
+    """Raise PlaceError for a sink that writes into what the JSON is printed to."""
+    for text in sinks:
+        path = Path(text.partition(":")[2])
+        with contextlib.suppress(OSError, ValueError, AttributeError):  # one is no file
+            if os.path.samestat(path.stat(), os.fstat(sys.stdout.fileno())):
+                raise PlaceError(f"--sink {text}", found="where --json prints to",
+                                 expected="a file for these results alone",
+                                 cure="choose another path, or leave --json out")  # fmt: skip
 
 
 def _pacing(flags: Dict[str, Any]) -> Optional[str]:

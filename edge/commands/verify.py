@@ -7,14 +7,14 @@ from pathlib import Path
 import click
 
 from edge.bundle import open_bundle
-from edge.flags import BUNDLE
 from edge.models import beside
+from edge.places import PLACE
 
 __all__ = ["verify"]
 
 
 @click.command()
-@click.argument("bundle", type=BUNDLE)
+@click.argument("bundle", type=PLACE)
 def verify(bundle: Path) -> None:
     """Check every byte of BUNDLE against its seal; say what it is."""
     opened = open_bundle(bundle)

@@ -18,7 +18,7 @@ from edge.errors import EdgeError
 from edge.gate import read_costs
 
 __all__ = ["Export", "ExportError", "ExportOptions", "batch_of", "header", "labels_file",
-           "profile_of", "refuse"]  # fmt: skip
+           "profile_of", "refuse", "require_tensors"]  # fmt: skip
 
 
 class ExportError(EdgeError):
@@ -68,6 +68,13 @@ def profile_of(bundle: Bundle, name: Optional[str]) -> Profile:
             refuse(manifest.name, f"{refusal.what}: {refusal.reason}",
                    f"a bundle that {profile.name} can run", refusal.instead)  # fmt: skip
     return profile
+
+
+def require_tensors(bundle: Bundle) -> None:
+    """Refuse a bundle whose model takes nothing or gives nothing: no server loads it."""
+    for what, specs in (("inputs", bundle.manifest.inputs), ("outputs", bundle.manifest.outputs)):
+        if not specs:
+            refuse(bundle.manifest.name, f"no {what}", "one at least", "compress the model again")
 
 
 def batch_of(bundle: Bundle, options: ExportOptions) -> int:

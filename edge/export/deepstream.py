@@ -15,7 +15,15 @@ from typing import Dict, Tuple
 
 from calib.preprocess import Preprocess
 from edge.bundle import Bundle
-from edge.export import Export, ExportOptions, batch_of, header, labels_file, refuse
+from edge.export import (
+    Export,
+    ExportOptions,
+    batch_of,
+    header,
+    labels_file,
+    refuse,
+    require_tensors,
+)
 from edge.export.nvinfer import Value, section
 from edge.export.plan import build_script, check_dla, plan_model
 from edge.heads import ClassifyHead, SsdHead
@@ -37,6 +45,7 @@ def plan_config(bundle: Bundle, options: ExportOptions) -> Export:
         refuse("--dla", f"{len(options.dla_cores)} cores", "one: nvinfer runs on one",
                "export once for each core")  # fmt: skip
     check_dla(bundle, options)
+    require_tensors(bundle)
     batch = batch_of(bundle, options)
     _check_input(bundle)
     plan = f"model.onnx_b{batch}_{_device(options)}_{bundle.manifest.precision}.engine"

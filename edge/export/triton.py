@@ -13,6 +13,7 @@ only folders named by a number as versions, so it leaves `build` alone.
 
 from __future__ import annotations
 
+import shlex
 from typing import Dict, List, Tuple
 
 from devices.profile import Profile
@@ -24,6 +25,7 @@ from edge.export import (
     header,
     labels_file,
     refuse,
+    require_tensors,
 )
 from edge.export.plan import build_script, check_dla, plan_model
 from edge.export.prototext import Message, Symbol, text_from_message
@@ -51,6 +53,7 @@ _PLAN_TYPES: Dict[str, Tuple[int, ...]] = {
 def plan_repository(bundle: Bundle, options: ExportOptions) -> Export:
     """Everything the repository holds. Refuses a bundle that Triton could not serve as sealed."""
     name = _checked_name(options.name)
+    require_tensors(bundle)
     if options.dla_cores and options.backend != "tensorrt":
         refuse("--dla", f"--backend {options.backend}", "tensorrt",
                "leave one of the two away: ONNX Runtime has no DLA here")  # fmt: skip
@@ -74,8 +77,8 @@ def plan_repository(bundle: Bundle, options: ExportOptions) -> Export:
         folders=(f"{name}/1",),
         scripts=(script,),
         notes=(
-            f"run {script} on the board, where Triton's own TensorRT is: it builds the plan, and "
-            "without one Triton cannot load the model",
+            f"run {shlex.quote(script)} on the board, where Triton's own TensorRT is: it builds "
+            "the plan, and without one Triton cannot load the model",
             *notes,
             *_dla_notes(options),
         ),

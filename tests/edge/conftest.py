@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
+import os
 import shutil
 from pathlib import Path
 
@@ -30,3 +32,26 @@ def tiny_copy(tiny, tmp_path):
 @pytest.fixture
 def maker():
     return make_bundle
+
+
+@pytest.fixture
+def stranger():
+    """A context in which this process may not look into a folder, whoever runs the tests.
+
+    Permissions do not stop root, who becomes nobody meanwhile.
+    """
+
+    @contextlib.contextmanager
+    def stopped_at(folder):
+        folder.chmod(0)
+        is_root = os.geteuid() == 0
+        try:
+            if is_root:
+                os.seteuid(65534)
+            yield
+        finally:
+            if is_root:
+                os.seteuid(0)
+            folder.chmod(0o755)
+
+    return stopped_at

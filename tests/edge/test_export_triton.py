@@ -6,6 +6,7 @@ import hashlib
 import importlib.util
 import os
 import random
+import shlex
 import stat
 import subprocess
 from pathlib import Path
@@ -18,7 +19,8 @@ from devices.jetpack import jetpack_line
 from devices.profile import Profile
 from edge.bundle import BundleError, TensorSpec
 from edge.commands.export import export
-from edge.export import Export, ExportError
+from edge.export import ExportError
+from edge.export.deepstream import plan_config
 from edge.export.folder import write_export
 from edge.export.prototext import Symbol, quoted, text_from_message
 from edge.export.triton import plan_repository
@@ -294,53 +296,6 @@ def test_the_plan_is_made_of_the_model_that_edge_build_takes(tmp_path, monkeypat
     assert hashlib.sha256(b"the strong model").hexdigest() in script
 
 
-def test_a_folder_with_files_is_left_as_it_was(tmp_path):
-    bundle = sealed(tmp_path / "b")
-    planned = plan_repository(bundle, options(bundle))
-    for place in (tmp_path / "full", tmp_path / "file", tmp_path / "b" / "inside", tmp_path / "b"):
-        if place.name == "full":
-            place.mkdir()
-            (place / "mine.txt").write_text("mine")
-        elif place.name == "file":
-            place.write_text("mine")
-        with pytest.raises(ExportError):
-            write_export(place, planned, bundle)
-    assert [path.name for path in (tmp_path / "full").iterdir()] == ["mine.txt"]
-    assert (tmp_path / "file").read_text() == "mine"
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["b", "file", "full"]
-
-
-def test_what_fails_half_way_leaves_nothing(tmp_path, monkeypatch):
-    bundle = sealed(tmp_path / "b")
-    planned = Export(files={"a/one": b"1", "a/two": b"2"})
-    import edge.export.folder as folder
-
-    written, write = [], folder.write_whole
-
-    def full_disk(path, data):
-        written.append(path.name)
-        if len(written) == 2:
-            raise OSError(28, "No space left on device", str(path))
-        write(path, data)
-
-    monkeypatch.setattr(folder, "write_whole", full_disk)
-    with pytest.raises(ExportError, match="No space left on device"):
-        write_export(tmp_path / "out", planned, bundle)
-    assert written == ["one", "two"]
-    assert [path.name for path in tmp_path.iterdir()] == ["b"]
-
-
-def test_what_a_killed_run_left_is_swept_and_an_empty_folder_filled(tmp_path):
-    bundle = sealed(tmp_path / "b")
-    left = tmp_path / ".out.partial"
-    left.mkdir()
-    (left / "half").write_text("half")
-    (tmp_path / "out").mkdir()
-    write_export(tmp_path / "out", Export(files={"whole": b"x"}), bundle)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["b", "out"]
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["whole"]
-
-
 def test_the_command_writes_both_and_tells_what_is_left_to_do(tmp_path):
     bundle = sealed(tmp_path / "b")
     done = CliRunner().invoke(
@@ -362,6 +317,8 @@ def test_the_command_writes_both_and_tells_what_is_left_to_do(tmp_path):
         (["--deepstream", "d", "--backend", "tensorrt"], "--backend is for --triton"),
         (["--triton", "d", "--parser", "a.so:F"], "--parser is for --deepstream"),
         (["--triton", "d", "--deepstream", "./d"], "a folder each"),
+        (["--triton", "d", "--deepstream", "d/x"], "neither inside the other"),
+        (["--triton", "d/x/y", "--deepstream", "d"], "neither inside the other"),
         (["--deepstream", "d", "--parser", "nothing"], "a library and a function"),
     ],
 )
@@ -369,6 +326,21 @@ def test_flags_that_contradict_are_told(tmp_path, flags, said):
     done = CliRunner().invoke(export, [str(sealed(tmp_path / "b").root), *flags])
     assert done.exit_code == 2
     assert said in done.output
+
+
+def test_what_is_to_be_typed_is_quoted(tmp_path):
+    bundle = sealed(tmp_path / "b")
+    name = "$(id); it's"
+    note = plan_repository(bundle, options(bundle, name=name)).notes[0]
+    assert shlex.split(note.partition(" on the board")[0]) == ["run", f"{name}/build/build.sh"]
+
+
+@pytest.mark.parametrize("missing", ["inputs", "outputs"])
+@pytest.mark.parametrize("plan", [plan_repository, plan_config])
+def test_a_model_without_tensors_is_one_error(tmp_path, plan, missing):
+    bundle = sealed(tmp_path / "b", **{missing: ()})
+    with pytest.raises(ExportError, match=f"found no {missing}"):
+        plan(bundle, options(bundle))
 
 
 def test_a_damaged_bundle_is_not_exported(tmp_path):
