@@ -218,11 +218,9 @@ def _text(fact: Measurement, form: str) -> str:
 
 
 def _free_mb(folder: Path) -> Optional[float]:
-    """On the disk the folder is or would be on."""
-    for place in (folder, *folder.parents):
-        if place.exists():
-            try:
-                return shutil.disk_usage(str(place)).free / 1e6
-            except OSError:
-                return None
-    return None
+    """On the disk the folder is or would be on; None where that may not be looked at."""
+    try:
+        place = next(place for place in (folder, *folder.parents) if place.exists())
+        return shutil.disk_usage(str(place)).free / 1e6
+    except (OSError, StopIteration):
+        return None

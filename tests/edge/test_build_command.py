@@ -379,3 +379,9 @@ def test_a_build_on_a_computer_without_a_gpu_is_one_error(tiny, tmp_path):
     assert re.fullmatch(r"[^\n]+: found .+; expected .+; .+", str(result.exception))
     assert result.output == ""
     assert not (tmp_path / "engines").exists()
+
+
+def test_a_cache_that_may_not_be_looked_into_is_one_error(tiny, tmp_path):
+    result = run(tiny, "--dry-run", "--engine-cache", tmp_path / ("x" * 300))
+    assert isinstance(result.exception, CacheError), result.exception
+    assert "found File name too long" in str(result.exception)

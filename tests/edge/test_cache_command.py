@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 
+import pytest
 from click.testing import CliRunner
 
 from edge.cli import cli
 from edge.engines.tensorrt.cache import EngineCache
+from edge.places import PlaceError
 from tests.edge.tensorrt.cache_cases import KEY, built, fresh, named, placed
 
 
@@ -57,8 +59,51 @@ def test_keep_removes_all_but_the_latest_used_of_each_name(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_empty_or_missing_folder_is_no_error_and_is_not_made(tmp_path):
-    assert run("--engine-cache", tmp_path / "none") == [
-        f"engines    0, 0.0 MB, in {tmp_path / 'none'}"
-    ]
+def test_an_empty_folder_and_a_missing_default_one_are_no_error_and_not_made(tmp_path, monkeypatch):
+    assert run("--engine-cache", tmp_path) == [f"engines    0, 0.0 MB, in {tmp_path}"]
+    monkeypatch.setenv("JETPRESS_CACHE", str(tmp_path / "none"))
+    assert run() == [f"engines    0, 0.0 MB, in {tmp_path / 'none' / 'engines'}"]
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [("none", "No such file or directory"), ("file", "a file"), ("pipe", "a pipe"),
+     ("file/x", "Not a directory"), ("x" * 300, "File name too long")],
+)  # fmt: skip
+@pytest.mark.parametrize("keep", [(), ("--keep", "0")])
+def test_a_folder_that_was_named_and_is_none_is_told(tmp_path, name, found, keep):
+    (tmp_path / "file").write_text("")
+    os.mkfifo(str(tmp_path / "pipe"))
+    done = CliRunner().invoke(cli, ["cache", "--engine-cache", str(tmp_path / name), *keep])
+    assert isinstance(done.exception, PlaceError)
+    assert (done.exception.found, done.exception.where) == (
+        found, f"engine cache {tmp_path / name}")  # fmt: skip
+
+
+def test_keep_leaves_what_it_never_made(tmp_path):
+    """Other tools end the names of their files so too."""
+    cache, keys = filled(tmp_path)
+    stem = cache.path(keys[0]).stem
+    theirs = ("foo.engine", "timing-x.cache", "yolo-fp16.engine", "foo.engine.damaged",
+              ".download.partial", "model.onnx_b1_gpu0_fp16.engine", f"{stem}.engine.bak",
+              "tiny-0123.engine", f"timing-{'z' * 20}.cache")  # fmt: skip
+    for name in theirs:
+        (tmp_path / name).write_bytes(b"theirs")
+    (tmp_path / f"away-{'0' * 20}.engine").symlink_to("nowhere")
+    (tmp_path / f"held-{'0' * 20}.engine").mkdir()
+    ours = [cache.path(key) for key in keys]
+    for name in (f"{stem}.engine.damaged", f"timing-{'0' * 20}.cache"):
+        (tmp_path / name).write_bytes(b"ours")
+        ours.append(tmp_path / name)
+    removed = {line[11:] for line in run("--engine-cache", tmp_path, "--keep", "0")
+               if line.startswith("removed")}  # fmt: skip
+    assert removed == set(map(str, ours))
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {*theirs, f"away-{'0' * 20}.engine", f"held-{'0' * 20}.engine"}
+
+
+def test_a_link_to_nothing_hides_no_engine(tmp_path):
+    filled(tmp_path)
+    (tmp_path / "aaa.engine").symlink_to("nowhere")
+    assert run("--engine-cache", tmp_path)[-1].startswith("engines    3, ")

@@ -18,7 +18,9 @@ import contextlib
 import errno
 import hashlib
 import os
+import re
 import shutil
+import stat
 import time
 from collections import Counter
 from pathlib import Path
@@ -37,6 +39,7 @@ __all__ = ["KEPT", "CacheError", "CachedEngine", "EngineCache", "EngineHeader", 
            "FreshEngine", "default_cache"]  # fmt: skip
 
 KEPT = 8  # engines of a bundle's name: two versions, each for the GPU and two DLAs, and more
+OUR_NAME = re.compile(r".+-[0-9a-f]{20}\.engine(\.damaged)?|timing-[0-9a-f]{20}\.cache")
 SPARE_BYTES = 1 << 20  # beside the engine: header, lock, timing cache
 
 
@@ -230,17 +233,26 @@ class EngineCache:
 
     def require_writable(self) -> None:
         """Raise CacheError where it is plain that nothing can be written; writes nothing itself."""
-        place = next((at for at in (self.folder, *self.folder.parents) if at.exists()), None)
-        if place is None or not place.is_dir():
-            _refuse(place or self.folder, OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)))
-        if not os.access(str(place), os.W_OK | os.X_OK):
-            _refuse(place, OSError(errno.EACCES, os.strerror(errno.EACCES)))
+        for place in (self.folder, *self.folder.parents):
+            try:
+                mode = place.stat().st_mode
+            except FileNotFoundError:
+                continue
+            except OSError as error:  # what may not be looked into, a name past the limit
+                _refuse(place, error)
+            if not stat.S_ISDIR(mode):
+                _refuse(place, OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)))
+            if not os.access(str(place), os.W_OK | os.X_OK):
+                _refuse(place, OSError(errno.EACCES, os.strerror(errno.EACCES)))
+            return
 
     def sweep(self) -> int:
         """Remove the partial files of killed writers; how many there were. Raises OSError."""
         swept = 0
         for partial in sorted(self.folder.glob(".*.partial")):
             final = partial.with_name(partial.name[1 : -len(".partial")])
+            if not _is_ours(final):
+                continue
             with try_locked(_lock(final)) as alone:
                 if alone:
                     remove(partial)
@@ -248,7 +260,10 @@ class EngineCache:
         return swept
 
     def prune(self, keep: Optional[EngineKey] = None) -> Tuple[Path, ...]:
-        """Remove all but the latest used files of a name; never `keep`, never one being built."""
+        """Remove all but the latest used files of a name; never `keep`, never one being built.
+
+        A file whose name no cache gives is somebody else's, and stays.
+        """
         removed: List[Path] = []
         for path in self._surplus():
             if keep is not None and path == self.path(keep):
@@ -262,9 +277,8 @@ class EngineCache:
 
     def _surplus(self) -> Iterator[Path]:
         for pattern in ("*.engine", "*.damaged", "timing-*.cache"):
-            files = [(path.stat().st_mtime, path) for path in self.folder.glob(pattern)]
             counts: Counter[str] = Counter()
-            for _, path in sorted(files, reverse=True):
+            for _, path in sorted(_used_at(self.folder.glob(pattern)), reverse=True):
                 counts[_name(path)] += 1
                 if counts[_name(path)] > self._kept:
                     yield path
@@ -272,11 +286,9 @@ class EngineCache:
     def entries(self, bundle: Optional[str] = None) -> Tuple[Entry, ...]:
         """Every engine of the folder, or those of a bundle's name; headers are read, plans not."""
         with contextlib.suppress(OSError):
-            paths = sorted(self.folder.glob("*.engine"))
-            return tuple(
-                _entry(path) for path in paths
-                if bundle is None or _name(path) == bundle_part(bundle)
-            )  # fmt: skip
+            paths = [path for path in sorted(self.folder.glob("*.engine"))
+                     if bundle is None or _name(path) == bundle_part(bundle)]  # fmt: skip
+            return tuple(entry for entry in map(_entry, paths) if entry is not None)
         return ()
 
     def timing(self, built_on: BuiltOn) -> Optional[bytes]:
@@ -317,6 +329,20 @@ def default_cache(environ: Mapping[str, str]) -> Path:
     return Path(environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "jetpress" / "engines"
 
 
+def _is_ours(path: Path) -> bool:
+    """Whether a cache gives files such names."""
+    return OUR_NAME.fullmatch(path.name) is not None
+
+
+def _used_at(paths: Iterator[Path]) -> Iterator[Tuple[float, Path]]:
+    """When each of our files was last used; those that another process removed are left out."""
+    for path in filter(_is_ours, paths):
+        with contextlib.suppress(FileNotFoundError):
+            status = path.lstat()
+            if stat.S_ISREG(status.st_mode):
+                yield status.st_mtime, path
+
+
 def _name(path: Path) -> str:
     """The part of a file's name that says whose it is."""
     return path.stem.rpartition("-")[0]
@@ -335,9 +361,13 @@ def _read(path: Path, key: EngineKey) -> Tuple[EngineHeader, bytes]:
         return header, file.payload(header.plan_bytes, header.plan_sha256)
 
 
-def _entry(path: Path) -> Entry:
+def _entry(path: Path) -> Optional[Entry]:
+    """What the file says of itself; None where it is gone, or a link to nothing."""
     header, fault = None, ""
-    status = path.stat()
+    try:
+        status = path.stat()
+    except OSError:
+        return None
     try:
         with open_plan(path) as file:
             header = _decoded(_HEADERS, file.header)

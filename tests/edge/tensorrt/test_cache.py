@@ -284,6 +284,24 @@ def refuse_writing(monkeypatch, code):
     monkeypatch.setattr(Path, "write_bytes", write_bytes)
 
 
+def test_a_folder_that_may_not_be_looked_at_is_one_error(tmp_path, stranger):
+    with pytest.raises(CacheError) as error:
+        EngineCache(tmp_path / ("x" * 300)).require_writable()
+    assert "File name too long" in four_parts(error)
+    (tmp_path / "closed").mkdir()
+    with stranger(tmp_path / "closed"), pytest.raises(CacheError) as error:
+        EngineCache(tmp_path / "closed" / "engines").require_writable()
+    assert "Permission denied" in four_parts(error)
+
+
+def test_partials_of_other_programs_are_left(tmp_path):
+    cache, path = kept(tmp_path)
+    (tmp_path / f".{path.name}.partial").write_bytes(b"torn")
+    (tmp_path / ".download.partial").write_bytes(b"theirs")
+    assert cache.sweep() == 1
+    assert {file.name for file in tmp_path.glob(".*.partial")} == {".download.partial"}
+
+
 @pytest.mark.parametrize("code", [errno.EROFS, errno.EACCES, errno.ENOSPC])
 def test_a_folder_that_takes_no_file_is_one_error_before_the_build(tmp_path, monkeypatch, code):
     """The system calls are refused by hand: tests may run as root, whom permissions do not stop."""
