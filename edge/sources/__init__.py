@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import os
+import stat
 from pathlib import Path
 from typing import Dict, Iterator, Mapping, Protocol, Tuple
 from urllib.parse import parse_qsl, unquote
@@ -11,11 +13,12 @@ import msgspec
 
 from devices.budget import Refusal
 from devices.errors import nearest
+from devices.plainfile import kind_of
 from edge.errors import SourceError
 from edge.frames import Frame
 
 __all__ = ["SOURCES", "Address", "Source", "is_rate", "open_source", "parse_address",
-           "rate_assumed"]  # fmt: skip
+           "rate_assumed", "require_kind"]  # fmt: skip
 
 FPS_ASSUMED = 30.0  # frames/s, of a file or camera that does not say
 FPS_MAX = 1e6  # past that it is a typing error or a broken header, not a rate
@@ -123,6 +126,23 @@ def _with_path(address: Address) -> Address:
         return address
     raise SourceError(f"source {address.text!r}", found="no path", expected="a path after it",
                       cure="name a video or a folder; the one you are in is called .")  # fmt: skip
+
+
+def require_kind(address: Address, path: Path, kind: int, expected: str) -> None:
+    """Raise SourceError unless that kind of thing, as `stat` counts them, is there to be read."""
+    wanted = kind_of(kind)
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        found = wanted.replace("a ", "no such ", 1)
+    else:
+        if stat.S_IFMT(mode) != kind:
+            found = kind_of(mode)
+        elif not os.access(str(path), os.R_OK | (os.X_OK if kind == stat.S_IFDIR else 0)):
+            found = f"{wanted} that this user may not read"
+        else:
+            return
+    raise SourceError(address.text, found=found, expected=expected, cure="correct the path")
 
 
 def is_rate(fps: float) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from pathlib import Path
 from typing import Iterator, List, Tuple
 
@@ -9,7 +10,7 @@ from calib.images import open_video
 from devices.budget import Refusal
 from edge.errors import SourceError
 from edge.frames import Frame
-from edge.sources import Address, is_rate, rate_assumed
+from edge.sources import Address, is_rate, rate_assumed, require_kind
 
 __all__ = ["FileSource"]
 
@@ -25,10 +26,7 @@ class FileSource:
         self.files = (self._path,)
         self.name = self._path.name
         self._refusals: List[Refusal] = []
-        if not self._path.is_file():
-            raise SourceError(
-                address.text, found="no such file", expected="a video file", cure="correct the path"
-            )
+        require_kind(address, self._path, stat.S_IFREG, "a video file")
         with open_video(self._path) as video:
             if video is None:
                 raise SourceError(

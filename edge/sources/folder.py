@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from pathlib import Path
 from typing import Dict, Iterator, Tuple
 
@@ -9,7 +10,7 @@ from calib.images import UNREADABLE_SHARE_MAX, find_images, read_image
 from devices.budget import Refusal
 from edge.errors import SourceError
 from edge.frames import Frame
-from edge.sources import Address, is_rate
+from edge.sources import Address, is_rate, require_kind
 
 __all__ = ["FolderSource"]
 
@@ -28,9 +29,7 @@ class FolderSource:
         self.name = folder.name
         self._folder = folder
         self._bad: Dict[str, Tuple[str, int]] = {}
-        if not folder.is_dir():
-            raise SourceError(address.text, found="no such folder", expected="a folder of images",
-                              cure="correct the path")  # fmt: skip
+        require_kind(address, folder, stat.S_IFDIR, "a folder of images")
         if not is_rate(self.fps):
             raise SourceError(address.text, found=f"fps={self.fps:g}", expected="a rate above 0",
                               cure="correct the parameter")  # fmt: skip

@@ -16,7 +16,7 @@ from edge.sources import Address, is_rate
 __all__ = ["SyntheticSource"]
 
 DEFAULTS = {"width": 640, "height": 480, "fps": 30.0, "frames": 100, "seed": 0, "shapes": 6}
-SIDE_PX_MAX = 16384
+SIDE_PX_MAX, SHAPES_MAX = 16384, 10_000
 
 
 class SyntheticSource:
@@ -35,12 +35,14 @@ class SyntheticSource:
         self._seed = int(values["seed"])
         sides = all(1 <= side <= SIDE_PX_MAX for side in self._hw)
         if not (
-            sides and is_rate(self.fps) and self._count >= 1 and min(self._shapes, self._seed) >= 0
-        ):
+            sides and is_rate(self.fps) and self._count >= 1 and self._seed >= 0
+            and 0 <= self._shapes <= SHAPES_MAX
+        ):  # fmt: skip
             raise SourceError(
                 address.text,
                 found=", ".join(f"{k}={v:g}" for k, v in values.items()),
-                expected=f"sides of 1..{SIDE_PX_MAX} px, a rate, one frame or more",
+                expected=f"sides of 1..{SIDE_PX_MAX} px, a rate, one frame or more, "
+                f"0..{SHAPES_MAX} shapes",
                 cure="correct the parameters",
             )
 

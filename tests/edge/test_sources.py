@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from types import SimpleNamespace
 
@@ -112,12 +113,32 @@ def test_a_plain_path_is_what_it_is(tmp_path):
         ("file://" + "x" * 300, "found File name too long"),
         ("folder://" + "x" * 300, "found File name too long"),
         ("v4l2:///dev/no-such-camera", "found no such device"),
+        ("file://{tmp}", "found a folder; expected a video file"),
+        ("folder://{tmp}/text.avi", "found a file; expected a folder of images"),
+        ("{tmp}/pipe", "found a pipe; expected a video file"),
+        ("/dev/null", "found a device; expected a video file"),
+        ("folder:///dev/null", "found a device; expected a folder of images"),
+        ("synthetic://?shapes=1" + "0" * 30, r"expected sides of .*, 0\.\.10000 shapes"),
     ],
 )
 def test_what_cannot_be_read_is_an_error_with_a_cure(uri, words, tmp_path):
     pytest.importorskip("cv2", reason="opens video")
     (tmp_path / "text.avi").write_text("hello")
+    os.mkfifo(str(tmp_path / "pipe"))
     with pytest.raises(SourceError, match=words):
+        open_source(uri.format(tmp=tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("uri", "words"),
+    [("folder://{tmp}", "a folder that this user may not read"),
+     ("file://{tmp}/clip.avi", "a file that this user may not read")],
+)  # fmt: skip
+def test_what_may_not_be_read_is_called_so(uri, words, tmp_path, monkeypatch):
+    """The system call is answered by hand: tests may run as root, whom permissions do not stop."""
+    (tmp_path / "clip.avi").write_text("a video")
+    monkeypatch.setattr("edge.sources.os.access", lambda path, mode: False)
+    with pytest.raises(SourceError, match=f"found {words}"):
         open_source(uri.format(tmp=tmp_path))
 
 
