@@ -2,12 +2,14 @@
 
 A one-layer SSD over 64 x 48 pixels with random weights: it finds things, none of them true. Its
 costs are made up too, of the size a small detector has. The model lies beside this file, so that no
-test needs onnx; `python tests/edge/make_bundle.py tiny.onnx` writes it.
+test needs onnx; `python tests/edge/make_bundle.py tests/edge/tiny.onnx` writes it.
+
+A folder that is there is filled when it is empty, made again when it was made here, and else left.
 """
 
 from __future__ import annotations
 
-import shutil
+import argparse
 import sys
 from pathlib import Path
 
@@ -22,6 +24,7 @@ from edge.heads import SsdAnchors, SsdHead
 ANCHORS = SsdAnchors(maps=((3, 4),), cells=(((0.3, 1.0), (0.6, 2.0)),))  # 24 anchors
 MODEL = Path(__file__).parent / "tiny.onnx"
 CLASSES = ("disc", "box")
+MADE = frozenset(("model.onnx", "costs.json", "manifest.json", "bundle.sha256"))
 KERNEL = Kernel(
     name="head", op="conv", nodes=("logits_conv", "boxes_conv"), macs=40_000_000,
     in_channels=3, out_channels=14, groups=1, kernel_size=(16, 16), out_hw=(3, 4),
@@ -77,17 +80,47 @@ def tiny_manifest(precision: str = "fp16") -> Manifest:
 
 
 def make_bundle(folder: Path, precision: str = "fp16") -> None:
+    """Raises FileExistsError for anything there that was not made here; it is left as it was."""
     if folder.exists():
-        shutil.rmtree(str(folder))
-    folder.mkdir(parents=True)
+        _require_own(folder)
+        for path in folder.iterdir():
+            path.unlink()
+    folder.mkdir(parents=True, exist_ok=True)
     (folder / "model.onnx").write_bytes(MODEL.read_bytes())
     (folder / "costs.json").write_bytes(msgspec.json.encode(COSTS))
     seal(folder, tiny_manifest(precision))
 
 
-if __name__ == "__main__":
-    target = Path(sys.argv[1])
+def _require_own(folder: Path) -> None:
+    if not folder.is_dir():
+        raise FileExistsError(f"{folder}: found a file; expected a folder; name another")
+    found = {path.name for path in folder.iterdir()}
+    if found and (found != MADE or not _is_tiny(folder / "manifest.json")):
+        raise FileExistsError(f"{folder}: found {', '.join(sorted(found)[:4])}; expected a bundle "
+                              "made here, or nothing; name another folder")  # fmt: skip
+
+
+def _is_tiny(manifest: Path) -> bool:
+    try:
+        return msgspec.json.decode(manifest.read_bytes()).get("name") == "tiny"
+    except (OSError, AttributeError, UnicodeDecodeError, msgspec.DecodeError):
+        return False
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Make a tiny bundle for tests and sessions.")
+    parser.add_argument("target", type=Path, metavar="FOLDER", help="new, empty or made before")
+    target = parser.parse_args().target
     if target.suffix == ".onnx":
+        if target.exists() and not target.samefile(MODEL):
+            sys.exit(f"{target}: found a file; expected a new one; name another")
         target.write_bytes(tiny_model())
-    else:
+        return
+    try:
         make_bundle(target)
+    except FileExistsError as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main()
