@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calib.preprocess import Preprocess
-from compress.data import LabelledSet, Labels
+from compress.data import LabelledSet
 from compress.matching import Matches, average_precision, match
+from compress.metrics.bootstrap import resampled
+from compress.metrics.coco import coco_precisions
+from compress.metrics.rates import class_mean
 from compress.quantize.session import open_session
-from compress.resample import measured, weights
+from compress.resample import measured
 from devices.budget import Measurement
 from devices.errors import JetpressError
 from edge.frames import Detections
@@ -57,7 +61,7 @@ def accuracy(found: Sequence[Detections], truth: LabelledSet, *, seed: int = 0) 
     _check_judgeable(found, truth)
     ap, ap50 = _coco(found, truth)
     matches = match(found, truth.labels)
-    spread = np.array([_points(matches, w) for w in weights(len(truth), seed)])
+    spread = resampled(partial(_points, matches), len(truth), seed)
     source = f"faster-coco-eval on {_words(truth)}"
     return Accuracy(
         ap=measured("ap", ap, spread[:, 0], seen=truth.box_count, source=source),
@@ -82,11 +86,13 @@ def accuracy_drop(
     column = {"ap": 0, "ap50": 1}[metric]
     value = _coco(before, truth)[column] - _coco(after, truth)[column]
     first, second = match(before, truth.labels), match(after, truth.labels)
-    spread = np.array([
-        _points(first, w)[column] - _points(second, w)[column] for w in weights(len(truth), seed)
-    ])  # fmt: skip
+    spread = resampled(partial(_points, first), len(truth), seed) - resampled(
+        partial(_points, second), len(truth), seed
+    )
     source = f"{metric} on {_words(truth)}, paired"
-    return measured("accuracy_drop_pt", value, spread, seen=truth.box_count, source=source)
+    return measured(
+        "accuracy_drop_pt", value, spread[:, column], seen=truth.box_count, source=source
+    )
 
 
 def sqnr_db(reference: NDArray[np.floating[Any]], other: NDArray[np.floating[Any]]) -> float:
@@ -165,42 +171,14 @@ def _session(model: Path | bytes, threads: int) -> Any:  # noqa: ANN401  # onnxr
 
 def _coco(found: Sequence[Detections], truth: LabelledSet) -> tuple[float, float]:
     """(AP, AP50) in points by faster-coco-eval."""
-    from faster_coco_eval import COCO, COCOeval_faster
-
-    rows = [row for index, boxes in enumerate(found) for row in _coco_rows(index, boxes)]
-    if not rows:
-        return 0.0, 0.0
-    truths = [row for index, boxes in enumerate(truth.labels) for row in _coco_rows(index, boxes)]
-    known = COCO({
-        "images": [{"id": index} for index in range(len(truth))],
-        "categories": [{"id": index, "name": n} for index, n in enumerate(truth.classes)],
-        "annotations": [{"id": index, **row} for index, row in enumerate(truths, 1)],
-    })  # fmt: skip
-    judge = COCOeval_faster(known, known.loadRes(rows), "bbox", print_function=_quiet)
-    judge.evaluate()
-    judge.accumulate()
-    judge.summarize()
-    return tuple(100 * max(0.0, float(value)) for value in judge.stats[:2])  # type: ignore[return-value]  # two values
+    levels = class_mean(coco_precisions(found, truth))
+    return float(levels.mean()), float(levels[0])
 
 
-def _quiet(*_: object) -> None:
-    """Where faster-coco-eval prints to."""
-
-
-def _coco_rows(index: int, boxes: Labels | Detections) -> Iterator[dict[str, Any]]:
-    for row, (box, class_id) in enumerate(zip(boxes.xyxy, boxes.class_id, strict=True)):
-        x1, y1, x2, y2 = map(float, box)
-        values = {"image_id": index, "category_id": int(class_id),
-                  "bbox": [x1, y1, x2 - x1, y2 - y1], "area": (x2 - x1) * (y2 - y1)}  # fmt: skip
-        if isinstance(boxes, Labels):
-            yield {**values, "iscrowd": int(boxes.crowd[row])}
-        else:
-            yield {**values, "score": float(boxes.score[row])}
-
-
-def _points(matches: Matches, weights: NDArray[np.int64]) -> tuple[float, float]:
+def _points(matches: Matches, weights: NDArray[np.int64]) -> NDArray[np.float64]:
+    """(2,): AP and AP50."""
     values = 100.0 * average_precision(matches, weights)
-    return float(values.mean()), float(values[0])
+    return np.array([values.mean(), values[0]])
 
 
 def _words(truth: LabelledSet) -> str:

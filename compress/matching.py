@@ -18,17 +18,27 @@ from numpy.typing import NDArray
 from compress.data import Labels
 from edge.frames import Detections
 
-__all__ = ["THRESHOLDS", "Matches", "average_precision", "iou", "match"]
+__all__ = [
+    "THRESHOLDS",
+    "ClassMatches",
+    "Matches",
+    "average_precision",
+    "class_precisions",
+    "iou",
+    "match",
+]  # fmt: skip
 
 THRESHOLDS = np.linspace(0.5, 0.95, 10)
 _RECALLS = np.linspace(0, 1, 101)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, slots=True)
-class _ClassMatches:
+class ClassMatches:
     """Found boxes of one class in all pictures, best score first, T = len(THRESHOLDS)."""
 
+    class_id: int
     image: NDArray[np.int64]  # (K,)
+    score: NDArray[np.float32]  # (K,)
     hit: NDArray[np.bool_]  # (T, K)
     counts: NDArray[np.bool_]  # (T, K) False where it fell on a crowd
     boxes: NDArray[np.int64]  # (pictures,) labelled boxes to find
@@ -36,14 +46,23 @@ class _ClassMatches:
 
 @dataclass(frozen=True, eq=False, kw_only=True, slots=True)
 class Matches:
-    """The pairs of every class that has a labelled box."""
+    """The pairs of every class that was asked for, by rising class_id."""
 
-    classes: tuple[_ClassMatches, ...]
+    classes: tuple[ClassMatches, ...]
 
 
-def match(found: Sequence[Detections], truth: Sequence[Labels]) -> Matches:
-    """Pair the boxes of each picture; both sequences in the same order."""
-    known = sorted({int(c) for labels in truth for c in labels.class_id[~labels.crowd]})
+def match(
+    found: Sequence[Detections], truth: Sequence[Labels], classes: Sequence[int] | None = None
+) -> Matches:
+    """Pair the boxes of each picture; both sequences in the same order.
+
+    Of these classes; without, of every class that has a labelled box.
+    """
+    known = sorted(
+        {int(c) for labels in truth for c in labels.class_id[~labels.crowd]}
+        if classes is None
+        else set(classes)
+    )
     return Matches(classes=tuple(_match_class(c, found, truth) for c in known))
 
 
@@ -52,8 +71,18 @@ def average_precision(matches: Matches, weights: NDArray[np.int64]) -> NDArray[n
 
     Classes that the weighting leaves without a box do not count; zeros when none is left.
     """
-    values = [_class_ap(found, weights) for found in matches.classes if weights @ found.boxes]
-    return np.mean(values, axis=0) if values else np.zeros(len(THRESHOLDS))
+    values = class_precisions(matches, weights)
+    values = values[~np.isnan(values).any(1)]
+    return values.mean(0) if len(values) else np.zeros(len(THRESHOLDS))
+
+
+def class_precisions(matches: Matches, weights: NDArray[np.int64]) -> NDArray[np.float64]:
+    """(C, T) AP of each class at each threshold, 0..1; NaN for a class left without a box."""
+    nothing = np.full(len(THRESHOLDS), np.nan)
+    values = [
+        _class_ap(found, weights) if weights @ found.boxes else nothing for found in matches.classes
+    ]
+    return np.stack(values) if values else np.empty((0, len(THRESHOLDS)))
 
 
 def iou(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -75,7 +104,7 @@ def _areas(
 
 def _match_class(
     class_id: int, found: Sequence[Detections], truth: Sequence[Labels]
-) -> _ClassMatches:
+) -> ClassMatches:
     images, scores, hits, counts, boxes = [], [], [], [], []
     for index, (seen, labels) in enumerate(zip(found, truth, strict=True)):
         mine, theirs = seen.class_id == class_id, labels.class_id == class_id
@@ -87,8 +116,10 @@ def _match_class(
         counts.append(count)
         boxes.append(int((~crowd).sum()))
     order = np.argsort(-np.concatenate(scores), kind="stable")
-    return _ClassMatches(
+    return ClassMatches(
+        class_id=class_id,
         image=np.concatenate(images)[order],
+        score=np.concatenate(scores)[order],
         hit=np.concatenate(hits, 1)[:, order],
         counts=np.concatenate(counts, 1)[:, order],
         boxes=np.array(boxes, np.int64),
@@ -116,7 +147,7 @@ def _match_picture(
     return hit, counts
 
 
-def _class_ap(found: _ClassMatches, weights: NDArray[np.int64]) -> NDArray[np.float64]:
+def _class_ap(found: ClassMatches, weights: NDArray[np.int64]) -> NDArray[np.float64]:
     if not found.image.size:
         return np.zeros(len(THRESHOLDS))
     weight = weights[found.image]
