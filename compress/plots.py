@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from xml.etree import ElementTree as ET
 
 from devices.budget import Measurement
-from devices.report import Figure, Stage, number
+from devices.report import COLUMNS, Figure, Stage, number
 from devices.roofline import LayerTime
 
 __all__ = ["accuracy_drawing", "bounds_drawing", "kernels_drawing", "ticks"]
 
 _WIDTH = 500
-_ACCURACIES = ("ap50", "ap", "agreement", "sqnr_db")
+_ACCURACIES = ("ap50", "ap", "top1", "agreement", "sqnr_db")
 _BOUNDS = (
     ("compute", "arithmetic"),
     ("memory", "memory traffic"),
@@ -55,12 +55,12 @@ def accuracy_drawing(stages: Sequence[Stage]) -> Figure | None:
     ]
     if not points:
         return None
-    title = "AP50" if name == "ap50" else name
+    title = COLUMNS[name].title
     words = f"{title} ({points[0][2].basis.value}) against latency ({points[0][1].basis.value})"
     svg = _svg(340, f"{words}: " + "; ".join(map(_point_words, points)))
     x = _axis([latency for _, latency, _ in points], 46, _WIDTH - 16, from_zero=True)
     y = _axis([accuracy for _, _, accuracy in points], 292, 26, from_zero=False)
-    _scales(svg, x, y, f"{title}, points, {points[0][2].basis.value}",
+    _scales(svg, x, y, f"{title}, {points[0][2].unit}, {points[0][2].basis.value}",
             f"latency, ms, {points[0][1].basis.value}")  # fmt: skip
     _points(svg, points, x, y)
     return Figure(title="Accuracy against latency", svg=_text_of(svg), caption=

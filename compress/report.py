@@ -12,7 +12,17 @@ from pathlib import Path
 from compress.plots import accuracy_drawing, bounds_drawing, kernels_drawing
 from devices.budget import Refusal
 from devices.profile import Profile
-from devices.report import Figure, Input, Report, ReportError, Stage, to_html, to_json, to_markdown
+from devices.report import (
+    Figure,
+    Input,
+    Report,
+    ReportError,
+    Stage,
+    Table,
+    to_html,
+    to_json,
+    to_markdown,
+)
 from devices.wholefile import write_whole
 from edge.gate import Judgement, origins
 from edge.manifest import Step
@@ -27,7 +37,8 @@ class RunFacts:
     """What a run knows when it ends: the judged result, every stage, what was refused and used.
 
     `stages` start with the baseline and end with the result; `refusals` are those of the passes
-    (what the gate refused is in `judgement`); `bundle_sha256` is the sealed result.
+    (what the gate refused is in `judgement`); `bundle_sha256` is the sealed result; `tables` hold
+    its accuracy in more detail than a stage's facts.
     """
 
     title: str
@@ -36,6 +47,7 @@ class RunFacts:
     stages: tuple[Stage, ...]
     lineage: tuple[Step, ...]
     bundle_sha256: str
+    tables: tuple[Table, ...] = ()
     refusals: tuple[Refusal, ...] = ()
     inputs: tuple[Input, ...] = ()
     notes: tuple[str, ...] = ()
@@ -54,6 +66,7 @@ def build_report(run: RunFacts) -> Report:
         basis=judgement.verdict.basis,
         checks=judgement.verdict.checks,
         stages=run.stages,
+        tables=run.tables,
         refusals=_once((*judgement.refusals, *run.refusals)),
         lineage=origins(run.lineage, run.bundle_sha256),
         inputs=run.inputs,

@@ -77,7 +77,7 @@ def row_words(row: Row) -> str:
     Accuracy has one unit and one basis, said once at the end.
     """
     facts = {fact.name: fact for fact in row.stage.facts}
-    judged = [name for name in ("ap50", "ap", "agreement", "sqnr_db") if name in facts]
+    judged = [name for name in ("ap50", "ap", "top1", "agreement", "sqnr_db") if name in facts]
     parts = [
         f"{facts['params'].value / 1e6:.2f} M params" if "params" in facts else "",
         f"{facts['macs'].value / 1e6:.3g} MMAC" if "macs" in facts else "",
@@ -132,6 +132,7 @@ def report_run(job: Job, finished: Finished, judge: Judge) -> tuple[Path, ...]:
         stages=tuple(row.stage for row in finished.rows),
         lineage=manifest.lineage,
         bundle_sha256=finished.bundle.sha256,
+        tables=judge.tables(finished.rows[-1].bundle),
         refusals=(*finished.refusals, *manifest.refusals, *doubts(finished.rows[-1])),
         inputs=(model, *finished.inputs),
         notes=(

@@ -1,6 +1,7 @@
 """How good a bundle is on the run's own frames, judged as the board would run it.
 
-    labels                AP and AP50, and the points of AP lost against the baseline
+    labels                AP and AP50, and the points of AP lost against the baseline; each class
+                          of the result in the report's tables
     none, a teacher       agreement with the teacher, and the points of it lost against the baseline
     none, no teacher      agreement with the baseline, which is what there is to lose
     outputs undescribed   `sqnr_db`: the outputs' signal to the noise against the baseline's
@@ -34,6 +35,7 @@ from compress.evaluate import (
     outputs,
     signal_and_noise,
 )
+from compress.metrics.detection_tables import detection_tables
 from compress.passes import software
 from compress.progress import Progress
 from compress.quantize.emulate import as_tensorrt_reads
@@ -42,6 +44,7 @@ from compress.quantize.int8 import load_model
 from compress.taught import taught_boxes, taught_outputs
 from compress.teacher import SceneTeacher, Teacher
 from devices.budget import Basis, Measurement
+from devices.report import Table
 from devices.wholefile import write_whole
 from edge.bundle import Bundle
 from edge.frames import Detections
@@ -54,6 +57,7 @@ FRAMES_MAX = 300  # without labels; a teacher that looks at tiles is slow, so it
 TILED_MAX = 60
 SQNR_MAX_DB = 140.0  # float32 holds no more; equal outputs count as this
 _FACTS = msgspec.json.Decoder(tuple[Measurement, ...])
+_TABLES = msgspec.json.Decoder(tuple[Table, ...])
 
 
 def board_view(bundle: Bundle) -> bytes:
@@ -90,6 +94,15 @@ class Judge:
         facts = self._facts(bundle)
         write_whole(kept, msgspec.json.encode(facts))
         return facts
+
+    def tables(self, bundle: Bundle) -> tuple[Table, ...]:
+        """The bundle beside the baseline, in detail and class by class; empty without labels."""
+        kept = self.store / f"tables-{self._key(bundle)[:16]}.json"
+        with contextlib.suppress(FileNotFoundError, msgspec.DecodeError):  # damaged: made again
+            return _TABLES.decode(kept.read_bytes())
+        tables = self._tables(bundle)
+        write_whole(kept, msgspec.json.encode(tables))
+        return tables
 
     @property
     def frames(self) -> CalibrationSet | None:
@@ -130,6 +143,13 @@ class Judge:
             source = self._alike_words(head)
             return agreement(alike, source), lost_agreement(before_alike, alike, source)
         return (self._sqnr(bundle),)
+
+    def _tables(self, bundle: Bundle) -> tuple[Table, ...]:
+        head = bundle.manifest.head
+        if not isinstance(head, SsdHead) or self.held_out is None:
+            return ()
+        before, after = self.boxes(self.baseline), self.boxes(bundle)
+        return detection_tables(before, after, self.held_out, head.score_min)
 
     def _alike(self, bundle: Bundle) -> Alike:
         """How far the bundle answers as the teacher does, or as the baseline for want of one."""

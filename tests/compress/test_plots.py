@@ -7,6 +7,7 @@ import msgspec
 import pytest
 
 from compress.plots import accuracy_drawing, bounds_drawing, kernels_drawing, ticks
+from devices.budget import Basis
 from devices.report import Stage
 from devices.roofline import LayerTime
 from tests.devices.sample_report import fact, stages
@@ -35,6 +36,15 @@ def test_every_stage_is_a_point_whose_place_follows_its_facts():
     assert len(elements(figure, "line", "error")) == 8
     assert "latency, ms, predicted" in texts(figure)
     assert "AP50, points, emulated" in texts(figure)
+
+
+@pytest.mark.parametrize(
+    ("name", "unit", "words"),
+    [("top1", "points", "Top-1, points, emulated"), ("sqnr_db", "dB", "Output SQNR, dB, emulated")],
+)
+def test_the_axis_wears_the_name_and_unit_of_what_was_judged(name, unit, words):
+    facts = (fact(name, 40.0, unit=unit, basis=Basis.EMULATED), fact("latency_ms", 2.0, unit="ms"))
+    assert words in texts(accuracy_drawing((Stage(name="x", words="", facts=facts),)))
 
 
 def test_names_of_points_at_one_place_do_not_cover_each_other():

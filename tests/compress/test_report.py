@@ -13,7 +13,7 @@ from compress.report import RunFacts, build_report, figures_of, write_reports
 from devices.budget import Budget, Refusal
 from devices.errors import MissingExtraError
 from devices.profile import load_profile
-from devices.report import Input, ReportError
+from devices.report import Input, ReportError, Table, report_from_json
 from edge.frames import Detections
 from edge.gate import judge_bundle
 from edge.manifest import Step
@@ -46,6 +46,15 @@ def test_three_files_that_agree_on_the_verdict(tmp_path):
     assert html.count("<svg") == 3
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "b", "report.html", "report.json", "report.md"]  # fmt: skip
+
+
+def test_a_run_s_tables_stand_in_all_three_files(tmp_path):
+    table = Table(name="t", title="By class", words="w", head=("Class", "n"), rows=(("cat", 7),))
+    report = build_report(replace(run_at(tmp_path / "b"), tables=(table,)))
+    paths = write_reports(report, tmp_path)
+    assert report_from_json(paths[0].read_bytes()).tables == (table,)
+    assert "## By class" in paths[1].read_text()
+    assert 'id="t">By class' in paths[2].read_text()
 
 
 def test_the_same_run_gives_the_same_bytes(tmp_path):

@@ -98,6 +98,35 @@ def test_with_labels_the_labels_judge(tmp_path, judge, pictures):
     before, after = by_name(judged.facts(first)), by_name(judged.facts(moved))
     assert before["ap50"].value > after["ap50"].value
     assert after["accuracy_drop_pt"].value == pytest.approx(before["ap"].value - after["ap"].value)
+    detail, by_class = judged.tables(moved)
+    assert {row[0] for row in by_class.rows} <= {"disc", "box"}
+    ap = np.mean([row[by_class.head.index("AP")].value for row in by_class.rows])
+    assert ap == pytest.approx(after["ap"].value)
+    recall = next(row for row in detail.rows if row[0] == "Recall")
+    assert recall[1].value > recall[2].value
+    assert "score of 0.3" in detail.words  # from which a user of this head is shown boxes
+
+
+def test_tables_are_kept_and_damaged_ones_are_made_again(tmp_path, judge, pictures, monkeypatch):
+    first = bundle(tmp_path / "a")
+    labels = tuple(
+        Labels(xyxy=d.xyxy[:1], class_id=d.class_id[:1], crowd=np.zeros(len(d.xyxy[:1]), np.bool_))
+        for d in judge(first).boxes(first)
+    )
+    truth = LabelledSet(frames=pictures, labels=labels, classes=("disc", "box"))
+    tables = judge(first, held_out=truth).tables(first)
+    assert tables
+    (kept,) = (tmp_path / "store").glob("tables-*.json")
+    with monkeypatch.context() as patched:
+        patched.setattr(Judge, "boxes", lambda *_: pytest.fail("judged again"))
+        assert judge(first, held_out=truth).tables(first) == tables
+    kept.write_bytes(kept.read_bytes()[:50])
+    assert judge(first, held_out=truth).tables(first) == tables
+
+
+def test_without_labels_there_are_no_tables(tmp_path, judge):
+    first = bundle(tmp_path / "a")
+    assert judge(first).tables(first) == ()
 
 
 class Twin(torch.nn.Module):
