@@ -46,15 +46,26 @@ class PaddedShortcut(Net):
 
 
 class InvertedResidual(Net):
-    """MobileNetV2: widen, depthwise, narrow, add; then a depthwise with multiplier 2."""
+    """MobileNetV2: widen, depthwise, narrow, add."""
+
+    def __init__(self):
+        super().__init__()
+        self.widen, self.deep = conv(16, 48, 1, act=nn.ReLU6), conv(48, 48, groups=48)
+        self.narrow = conv(48, 16, 1, act=None)
+
+    def body(self, x):
+        return x + self.narrow(self.deep(self.widen(x)))
+
+
+class Multiplier(Net):
+    """A depthwise convolution that makes two channels of each."""
 
     def __init__(self):
         super().__init__(out=32)
-        self.widen, self.deep = conv(16, 48, 1, act=nn.ReLU6), conv(48, 48, groups=48)
-        self.narrow, self.twice = conv(48, 16, 1, act=None), conv(16, 32, groups=16)
+        self.twice = conv(16, 32, groups=16)
 
     def body(self, x):
-        return self.twice(x + self.narrow(self.deep(self.widen(x))))
+        return self.twice(x)
 
 
 class Grouped(Net):

@@ -18,6 +18,7 @@ NETS = {
         layer_nets.Residual,
         layer_nets.PaddedShortcut,
         layer_nets.InvertedResidual,
+        layer_nets.Multiplier,
         layer_nets.Grouped,
         layer_nets.SqueezeExcite,
         layer_nets.Pyramid,

@@ -112,7 +112,9 @@ def test_depthwise_goes_with_what_it_reads():
     unit = weights(found["widen.0"].units[40])
     assert unit == {("widen.0.weight", 0): (40,), ("deep.0.weight", 0): (40,),
                     ("narrow.0.weight", 1): (40,)}  # fmt: skip
-    assert weights(found["stem.0"].units[4])["twice.0.weight", 0] == (8, 9)
+    stem = groups("Multiplier")["stem.0"]
+    assert weights(stem.units[4])["twice.0.weight", 0] == (8, 9)
+    assert weights(stem.units[4])["head.weight", 1] == (8, 9)
 
 
 def test_grouped_layers_lose_the_same_place_of_each_group():
