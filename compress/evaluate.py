@@ -2,6 +2,7 @@
 
     AP50   area under precision over recall when a box counts from an overlap (IoU) of .5
     AP     the mean of the same at .50, .55, ... .95, as COCO defines both
+    top-k  how often a picture's class is among the k best of a classifier
 
 Intervals are those of `compress.resample`, paired when two models are compared. Frames of one
 video resemble each other, so there they are narrower than the truth. Everything here ran in ONNX
@@ -26,6 +27,7 @@ from calib.preprocess import Preprocess
 from compress.data import LabelledSet
 from compress.matching import Matches, average_precision, match
 from compress.metrics.bootstrap import resampled
+from compress.metrics.classification import Answers, answers, top_share
 from compress.metrics.coco import coco_precisions
 from compress.metrics.rates import class_mean
 from compress.quantize.session import open_session
@@ -36,7 +38,8 @@ from edge.frames import Detections
 from edge.heads import Head, SsdHead, decode
 
 __all__ = ["Accuracy", "EvaluationError", "accuracy", "accuracy_drop", "decibels", "detections",
-           "judging_head", "outputs", "signal_and_noise", "sqnr_db"]  # fmt: skip
+           "judging_head", "outputs", "signal_and_noise", "sqnr_db", "top1_drop",
+           "top_accuracy"]  # fmt: skip
 
 _SCORE_MIN = 0.01  # the tail of the precision curve; what lies below it adds under half a point
 
@@ -92,6 +95,48 @@ def accuracy_drop(
     source = f"{metric} on {_words(truth)}, paired"
     return measured(
         "accuracy_drop_pt", value, spread[:, column], seen=truth.box_count, source=source
+    )
+
+
+def top_accuracy(
+    scores: NDArray[np.floating[Any]], truth: NDArray[np.int64], *, seed: int = 0
+) -> tuple[Measurement, ...]:
+    """`top1` and, of more than five classes, `top5`: how often the label is among the best.
+
+    (N, C) scores and N labels. Raises EvaluationError when there is no picture.
+    """
+    said = _answers(scores, truth)
+    source = f"labels of {len(truth)} pictures"
+    return tuple(
+        measured(
+            f"top{k}",
+            top_share(said, np.ones(len(truth), np.int64), k),
+            resampled(partial(_top, said, k), len(truth), seed),
+            seen=len(truth),
+            source=source,
+        )
+        for k in (1, 5)
+        if k == 1 or said.classes > k
+    )
+
+
+def top1_drop(
+    before: NDArray[np.floating[Any]],
+    after: NDArray[np.floating[Any]],
+    truth: NDArray[np.int64],
+    *,
+    seed: int = 0,
+) -> Measurement:
+    """`accuracy_drop_pt` of a classifier: top-1 of `before` minus that of `after`, paired."""
+    first, second = _answers(before, truth), _answers(after, truth)
+    everything = np.ones(len(truth), np.int64)
+    spread = [resampled(partial(_top, said, 1), len(truth), seed) for said in (first, second)]
+    return measured(
+        "accuracy_drop_pt",
+        top_share(first, everything, 1) - top_share(second, everything, 1),
+        spread[0] - spread[1],
+        seen=len(truth),
+        source=f"top-1 by labels of {len(truth)} pictures, paired",
     )
 
 
@@ -179,6 +224,17 @@ def _points(matches: Matches, weights: NDArray[np.int64]) -> NDArray[np.float64]
     """(2,): AP and AP50."""
     values = 100.0 * average_precision(matches, weights)
     return np.array([values.mean(), values[0]])
+
+
+def _top(said: Answers, k: int, weights: NDArray[np.int64]) -> NDArray[np.float64]:
+    return np.array(top_share(said, weights, k))
+
+
+def _answers(scores: NDArray[np.floating[Any]], truth: NDArray[np.int64]) -> Answers:
+    if not len(truth):
+        raise EvaluationError("labels", found="no picture", expected="one or more",
+                              cure="name labels of the pictures that judge")  # fmt: skip
+    return answers(scores, truth)
 
 
 def _words(truth: LabelledSet) -> str:
