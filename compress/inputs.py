@@ -6,6 +6,8 @@ video they keep a distance from those that judge, because neighbours are nearly 
     labels, a folder    pictures without labels teach; too few of them, and every second labelled
                         one teaches too
     labels, a video     the labelled frames judge, the others teach
+    classes, a folder   as labels: a classifier's pictures in folders named after its classes, or
+                        a file of classes (`compress.class_labels`)
     no labels           a fifth judges how far a result agrees with the baseline: of a video the
                         end, else every fifth picture
 """
@@ -16,9 +18,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
+import numpy as np
 
 from calib.images import open_video
 from calib.samples import CalibrationSet, Sample
+from compress.class_labels import (
+    ClassedSet,
+    ClassPairing,
+    Outputs,
+    find_class_file,
+    holds_classes,
+    pair_classes,
+)
 from compress.data import (
     DataError,
     LabelledSet,
@@ -49,12 +60,13 @@ JUDGED_MIN, TAUGHT_MIN = 2, 8  # without labels: where fewer would judge or teac
 class Frames:
     """What there is to see. `inputs` name the sets and their hashes for the report.
 
-    `held_out` has labels. Without, `judged` holds the frames to judge agreement on; None where
-    there are too few, which `refusals` says.
+    `held_out` has labelled boxes, `classed` labelled classes. Without both, `judged` holds the
+    frames to judge agreement on; None where there are too few, which `refusals` says.
     """
 
     train: CalibrationSet | None = None
     held_out: LabelledSet | None = None
+    classed: ClassedSet | None = None
     judged: CalibrationSet | None = None
     inputs: tuple[Input, ...] = ()
     notes: tuple[Refusal, ...] = ()
@@ -63,8 +75,9 @@ class Frames:
     def refusals(self) -> tuple[Refusal, ...]:
         """Frames and boxes that could not be used, or are used otherwise than one may think."""
         skipped = self.train.skipped if self.train is not None else ()
-        boxes = self.held_out.refusals if self.held_out is not None else ()
-        return tuple(dict.fromkeys((*skipped, *boxes, *self.notes)))
+        labelled = self.classed if self.held_out is None else self.held_out
+        found = labelled.refusals if labelled is not None else ()
+        return tuple(dict.fromkeys((*skipped, *found, *self.notes)))
 
 
 def packaged_frames(scene: Path, labels: Path) -> Frames:
@@ -74,10 +87,22 @@ def packaged_frames(scene: Path, labels: Path) -> Frames:
     return _named(frames, scene.name, labels.name)
 
 
-def user_frames(data: Path | None, labels: Path | None, classes: tuple[str, ...]) -> Frames:
-    """The frames of `--data`, split by `--labels` or by labels that lie where custom puts them."""
+def user_frames(
+    data: Path | None,
+    labels: Path | None,
+    classes: tuple[str, ...],
+    outputs: Outputs | None = None,
+) -> Frames:
+    """The frames of `--data`, split by `--labels` or by labels that lie where custom puts them.
+
+    `outputs` are a classifier's; None of any other model.
+    """
     if data is None:
         return Frames()
+    pairs = _class_pairing(data, labels, outputs)
+    if pairs is not None:
+        frames = _from_folder(pairs) if data.is_dir() else _from_video(pairs)
+        return _named(frames, data.name, (labels or data).name)
     labels = labels or find_labels(data)
     if labels is None:
         return _named(_without_labels(data), data.name, "")
@@ -88,7 +113,23 @@ def user_frames(data: Path | None, labels: Path | None, classes: tuple[str, ...]
     return _named(frames, data.name, labels.name)
 
 
-def _from_video(pairing: Pairing) -> Frames:
+def _class_pairing(data: Path, labels: Path | None, outputs: Outputs | None) -> ClassPairing | None:
+    """The classes of pictures, for a classifier that has such labels; None else."""
+    named = labels is not None and holds_classes(labels)
+    if outputs is None and labels is not None and named:
+        raise DataError(str(labels), found="classes of pictures", expected="boxes",
+                        cure="name labels with boxes, or say in --spec that the model is a "
+                        "classifier")  # fmt: skip
+    if outputs is None:
+        return None
+    labels = labels or find_class_file(data)
+    folders = labels is None or (labels.is_dir() and data.is_dir() and labels.samefile(data))
+    if labels is not None and not folders and not holds_classes(labels):
+        return None
+    return pair_classes(data, labels, outputs)
+
+
+def _from_video(pairing: Pairing | ClassPairing) -> Frames:
     judge, notes = _at_most(tuple(pairing.match.keys))
     with open_video(pairing.images) as video:
         count = 0 if video is None else video.frame_count
@@ -97,7 +138,7 @@ def _from_video(pairing: Pairing) -> Frames:
     return _judged_by(pairing.load(judge), train, notes)
 
 
-def _from_folder(pairing: Pairing) -> Frames:
+def _from_folder(pairing: Pairing | ClassPairing) -> Frames:
     """Pictures without labels teach; where they are too few, every second labelled one does too."""
     judge, teach = list(pairing.match.keys), list(pairing.match.free)
     notes: tuple[Refusal, ...] = ()
@@ -127,12 +168,17 @@ def _at_most(judge: list[str] | tuple[str, ...]) -> tuple[list[str], tuple[Refus
     return list(spread(judge, HELD_OUT_MAX)), (note,) if over > 0 else ()
 
 
-def _judged_by(held_out: LabelledSet, train: CalibrationSet, notes: tuple[Refusal, ...]) -> Frames:
-    teach, copies = _unlike(train.samples, held_out.frames.samples)
+def _judged_by(
+    labelled: LabelledSet | ClassedSet, train: CalibrationSet, notes: tuple[Refusal, ...]
+) -> Frames:
+    teach, copies = _unlike(train.samples, labelled.frames.samples)
     if not teach:
         raise _nothing_to_learn(Path(train.root))
     train = msgspec.structs.replace(train, samples=teach)
-    return Frames(train=train, held_out=held_out, notes=(*notes, *copies))
+    notes = (*notes, *copies)
+    if isinstance(labelled, ClassedSet):
+        return Frames(train=train, classed=labelled, notes=notes)
+    return Frames(train=train, held_out=labelled, notes=notes)
 
 
 def _unlike(
@@ -210,6 +256,10 @@ def _named(frames: Frames, data: str, labels: str) -> Frames:
     if held_out is not None:
         note = f"{len(held_out)} held-out frames, {held_out.box_count} boxes"
         inputs.append(Input(role="labels", name=labels, sha256=held_out.sha256, note=note))
+    if frames.classed is not None:
+        count = len(np.unique(frames.classed.class_id))
+        note = f"{len(frames.classed)} held-out frames of {count} classes"
+        inputs.append(Input(role="labels", name=labels, sha256=frames.classed.sha256, note=note))
     if judged is not None:
         note = f"{len(judged)} other frames, to judge agreement on"
         inputs.append(Input(role="judged", name=data, sha256=judged.sha256, note=note))

@@ -12,6 +12,7 @@ JobError (a JetpressError)   an output folder that is not this run's, or whose r
 from __future__ import annotations
 
 import fcntl
+import math
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,6 +25,7 @@ import msgspec
 
 from compress.assets import ASSETS, fetch_all
 from compress.board_files import sealed_words
+from compress.class_labels import Outputs
 from compress.console import hung
 from compress.host_check import HostCheck, check_on_host, check_twin, with_doubts
 from compress.import_model import ModelSource, import_model
@@ -50,6 +52,7 @@ from devices.profile import Profile
 from devices.wholefile import write_whole
 from edge.bundle import Bundle, open_bundle
 from edge.gate import Judgement, judge_bundle, render_checks
+from edge.heads import ClassifyHead
 from edge.models import STRONG_MODEL
 
 __all__ = ["Job", "JobError", "Voice", "run_job"]
@@ -121,6 +124,7 @@ def _run(job: Job, voice: Voice) -> int:
     judge = Judge(
         baseline=first,
         held_out=frames.held_out,
+        classed=frames.classed,
         judged=frames.judged,
         teacher=teacher,
         store=store,
@@ -210,7 +214,16 @@ def _frames(job: Job, weights: _Fetcher, first: Bundle) -> Frames:
         )
     if job.data is None and job.source.kind == "packaged":
         return packaged_frames(weights.path("scene"), LABELS)
-    return user_frames(job.data, job.labels, first.manifest.classes)
+    return user_frames(job.data, job.labels, first.manifest.classes, _outputs(first))
+
+
+def _outputs(first: Bundle) -> Outputs | None:
+    """What a classifier tells apart; None of any other model."""
+    head = first.manifest.head
+    if not isinstance(head, ClassifyHead):
+        return None
+    shapes = {spec.name: spec.shape for spec in first.manifest.outputs}
+    return Outputs(count=math.prod(shapes[head.output]), classes=first.manifest.classes)
 
 
 def _recipe(job: Job, frames: Frames) -> Recipe:

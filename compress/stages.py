@@ -2,6 +2,8 @@
 
     labels                AP and AP50, and the points of AP lost against the baseline; each class
                           of the result in the report's tables
+    classes               top-1 and top-5, and the points of top-1 lost; each class in the tables;
+                          agreement beside it
     none, a teacher       agreement with the teacher, and the points of it lost against the baseline
     none, no teacher      agreement with the baseline, which is what there is to lose
     outputs undescribed   `sqnr_db`: the outputs' signal to the noise against the baseline's
@@ -25,6 +27,7 @@ from numpy.typing import NDArray
 
 from calib.samples import CalibrationSet
 from compress.agreement import Alike, agreement, boxes_alike, classes_alike, lost_agreement
+from compress.class_labels import ClassedSet
 from compress.data import LabelledSet
 from compress.evaluate import (
     accuracy,
@@ -34,7 +37,10 @@ from compress.evaluate import (
     judging_head,
     outputs,
     signal_and_noise,
+    top1_drop,
+    top_accuracy,
 )
+from compress.metrics.classification_tables import classification_tables
 from compress.metrics.detection_tables import detection_tables
 from compress.passes import software
 from compress.progress import Progress
@@ -74,7 +80,8 @@ def board_view(bundle: Bundle) -> bytes:
 class Judge:
     """Judges bundles against a baseline; what was judged once is kept in `store`.
 
-    `held_out` has labels; `judged` has none and is looked at when there is no `held_out`.
+    `held_out` has boxes, `classed` a class a picture; `judged` has no labels and is looked at when
+    neither is there.
     """
 
     baseline: Bundle
@@ -84,6 +91,7 @@ class Judge:
     store: Path
     progress: Progress
     threads: int
+    classed: ClassedSet | None = None
     _answers: dict[str, Any] = field(default_factory=dict)
 
     def facts(self, bundle: Bundle) -> tuple[Measurement, ...]:
@@ -109,6 +117,8 @@ class Judge:
         """The pictures that judge; None when there are none."""
         if self.held_out is not None:
             return self.held_out.frames
+        if self.classed is not None:
+            return self.classed.frames
         if self.judged is None:
             return None
         most = TILED_MAX if isinstance(self.teacher, SceneTeacher) else FRAMES_MAX
@@ -141,11 +151,21 @@ class Judge:
         if isinstance(head, (SsdHead, ClassifyHead)):
             before_alike, alike = self._alike(self.baseline), self._alike(bundle)
             source = self._alike_words(head)
+            if isinstance(head, ClassifyHead) and self.classed is not None:
+                return (*self._top(bundle, self.classed), agreement(alike, source))
             return agreement(alike, source), lost_agreement(before_alike, alike, source)
         return (self._sqnr(bundle),)
 
+    def _top(self, bundle: Bundle, truth: ClassedSet) -> tuple[Measurement, ...]:
+        before, after = self._scores(self.baseline), self._scores(bundle)
+        drop = top1_drop(before, after, truth.class_id)
+        return (*top_accuracy(after, truth.class_id), drop)
+
     def _tables(self, bundle: Bundle) -> tuple[Table, ...]:
         head = bundle.manifest.head
+        if isinstance(head, ClassifyHead) and self.classed is not None:
+            first, last = self._scores(self.baseline), self._scores(bundle)
+            return classification_tables(first, last, self.classed.class_id, self.classed.classes)
         if not isinstance(head, SsdHead) or self.held_out is None:
             return ()
         before, after = self.boxes(self.baseline), self.boxes(bundle)
@@ -182,7 +202,8 @@ class Judge:
         assert self.frames is not None
         whom = "baseline" if self.teacher is None else "teacher"
         what = "boxes, F1 at IoU .5" if isinstance(head, SsdHead) else "best classes"
-        return f"agreement with the {whom} ({what}) on {len(self.frames)} pictures without labels"
+        blind = " without labels" if self.held_out is None and self.classed is None else ""
+        return f"agreement with the {whom} ({what}) on {len(self.frames)} pictures{blind}"
 
     def _scores(self, bundle: Bundle) -> NDArray[Any]:
         head = bundle.manifest.head
@@ -237,6 +258,7 @@ class Judge:
             self.baseline.sha256,
             bundle.sha256,
             self.held_out.sha256 if self.held_out is not None else "",
+            self.classed.sha256 if self.classed is not None else "",
             self.frames.sha256 if self.frames is not None else "",
             self.teacher.identity if self.teacher is not None else "",
             repr(sorted(software().items())),

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from compress import inputs
+from compress.class_labels import Outputs
 from compress.data import DataError
 from compress.inputs import GAP_FRAMES, user_frames
 from compress.label_formats import LabelFile, write_label_file
@@ -213,3 +214,64 @@ def test_a_clip_labelled_in_our_own_format_is_found_beside_it(tmp_path):
     frames = user_frames(video, None, ("person",))
     assert numbers(frames.held_out.frames) == [50]
     assert frames.held_out.box_count == 1
+
+
+PETS = Outputs(count=3, classes=("cat", "dog", "bird"))
+
+
+def test_pictures_in_folders_of_a_classifier_s_classes_judge_every_second_one(tmp_path):
+    for start, name in enumerate(("cat", "dog")):
+        pictures(tmp_path / "data" / name, 40, start=300 * start)
+    frames = user_frames(tmp_path / "data", None, PETS.classes, PETS)
+    assert frames.held_out is None
+    assert frames.judged is None
+    assert np.bincount(frames.classed.class_id).tolist() == [20, 20]
+    assert len(frames.train) == 40
+    assert not set(sources(frames.train)) & set(sources(frames.classed.frames))
+    (labels,) = [item for item in frames.inputs if item.role == "labels"]
+    assert labels.note == "40 held-out frames of 2 classes"
+    assert labels.sha256 == frames.classed.sha256
+    assert refusal(frames, "0 pictures without labels").count == 40
+
+
+def test_the_same_folders_of_a_model_that_is_no_classifier_are_just_pictures(tmp_path):
+    for start, name in enumerate(("cat", "dog")):
+        pictures(tmp_path / "data" / name, 40, start=300 * start)
+    frames = user_frames(tmp_path / "data", None, PETS.classes)
+    assert frames.classed is None
+    assert len(frames.judged) == 16
+
+
+def test_a_file_of_classes_is_refused_for_a_model_that_finds_boxes(tmp_path):
+    data = pictures(tmp_path / "data", 4)
+    (tmp_path / "l.csv").write_text("000000.png,cat")
+    with pytest.raises(DataError, match="found classes of pictures; expected boxes"):
+        user_frames(data, tmp_path / "l.csv", PETS.classes)
+    with pytest.raises(DataError, match="check the path"):
+        user_frames(data, tmp_path / "none.csv", PETS.classes, PETS)
+
+
+def test_a_file_of_classes_in_the_folder_is_found_and_the_rest_teaches(tmp_path):
+    data = pictures(tmp_path / "data", 80)
+    (data / "labels.csv").write_text("".join(f"{n:06d}.png,{['cat', 'dog'][n % 2]}\n"
+                                             for n in range(20)))  # fmt: skip
+    frames = user_frames(data, None, PETS.classes, PETS)
+    assert len(frames.classed) == 20
+    assert len(frames.train) == 60
+    assert np.bincount(frames.classed.class_id).tolist() == [10, 10]
+
+
+def test_frames_of_a_video_can_have_classes(tmp_path):
+    video = clip(tmp_path / "clip.avi", 150)
+    (tmp_path / "l.csv").write_text("frame,label\n100,cat\n120,dog\n")
+    frames = user_frames(video, tmp_path / "l.csv", PETS.classes, PETS)
+    assert sources(frames.classed.frames) == ["clip.avi#000100", "clip.avi#000120"]
+    assert min(abs(n - m) for n in numbers(frames.train) for m in (100, 120)) > GAP_FRAMES
+
+
+def test_labels_with_boxes_of_a_classifier_are_read_as_before(tmp_path):
+    images = pictures(tmp_path / "images", 82)
+    label(tmp_path / "labels", range(82))
+    frames = user_frames(images, None, (), Outputs(count=3))
+    assert frames.classed is None
+    assert len(frames.held_out) == 41

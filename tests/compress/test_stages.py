@@ -8,6 +8,7 @@ import onnx
 import pytest
 
 from calib.samples import CalibrationSet
+from compress.class_labels import ClassedSet
 from compress.data import LabelledSet, Labels
 from compress.progress import Quiet
 from compress.results import doubts, stage_row
@@ -58,12 +59,12 @@ def bundle(folder, *, noise=0.0, **fields):
 
 @pytest.fixture
 def judge(tmp_path, pictures):
-    def made(baseline, *, held_out=None, teacher=None):
+    def made(baseline, *, held_out=None, teacher=None, classed=None):
         store = tmp_path / "store"
         store.mkdir(exist_ok=True)
         return Judge(
             baseline=baseline, held_out=held_out, judged=pictures, teacher=teacher, store=store,
-            progress=Quiet(), threads=2,
+            progress=Quiet(), threads=2, classed=classed,
         )  # fmt: skip
 
     return made
@@ -161,6 +162,37 @@ def test_a_classifier_is_judged_by_its_best_classes(tmp_path, judge):
     facts = by_name(judge(first).facts(moved))
     assert facts["agreement"].value < 100
     assert "best classes" in facts["agreement"].source
+
+
+def test_a_classifier_with_labels_is_judged_by_them_and_agreement_stays(tmp_path, judge, pictures):
+    head = ClassifyHead(output="logits")
+    first = bundle(tmp_path / "a", head=head, task="classify")
+    moved = bundle(tmp_path / "b", head=head, task="classify", noise=2.0)
+    best = judge(first)._scores(first).argmax(1)
+    names = tuple(str(index) for index in range(judge(first)._scores(first).shape[1]))
+    truth = ClassedSet(frames=pictures, class_id=best, classes=names)
+    judged = judge(first, classed=truth)
+    before, after = judged.facts(first), judged.facts(moved)
+    assert [fact.name for fact in after] == ["top1", "top5", "accuracy_drop_pt", "agreement"]
+    before, after = by_name(before), by_name(after)
+    assert before["top1"].value == 100
+    assert after["top1"].value == after["agreement"].value < 100  # the baseline is always right
+    assert after["accuracy_drop_pt"].value == pytest.approx(100 - after["top1"].value)
+    assert "top-1 by labels of 12 pictures" in after["accuracy_drop_pt"].source
+    assert "without labels" not in after["agreement"].source
+    assert [table.name for table in judged.tables(moved)] == [
+        "accuracy-detail", "accuracy-by-class", "confusions"]  # fmt: skip
+    write_accuracy(tmp_path, tuple(after.values()))  # what the board's bundle can hold
+
+
+def test_other_labels_judge_anew(tmp_path, judge, pictures):
+    head = ClassifyHead(output="logits")
+    first = bundle(tmp_path / "a", head=head, task="classify")
+    names = tuple(str(index) for index in range(judge(first)._scores(first).shape[1]))
+    for class_id in (0, 1):
+        ids = np.full(len(pictures), class_id)
+        judge(first, classed=ClassedSet(frames=pictures, class_id=ids, classes=names)).facts(first)
+    assert len(list((tmp_path / "store").glob("accuracy-*"))) == 2
 
 
 def test_outputs_nobody_described_are_judged_by_their_noise_and_doubted_aloud(tmp_path, judge):
