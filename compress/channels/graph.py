@@ -67,6 +67,15 @@ class Node:
     outputs: tuple[Shape, ...]
     several: bool = False
 
+    @property
+    def in_place(self) -> bool:
+        """Whether it writes to its first argument: torch's names say so by a last underscore.
+
+        >>> Node(name="a", op="add", target="aten.add_.Tensor", arguments={}, outputs=()).in_place
+        True
+        """
+        return any(word.endswith("_") for word in self.target.split("."))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Graph:

@@ -190,7 +190,9 @@ def _num_groups(module: fx.GraphModule, node: fx.Node, plain: Node, sizes: Sizes
 
 
 _REWRITES = {
-    **dict.fromkeys(("view", "reshape", "_unsafe_view", "view_copy", "expand"), _shape),
+    **dict.fromkeys(
+        ("view", "reshape", "_unsafe_view", "view_copy", "expand", "broadcast_to"), _shape
+    ),
     "unflatten": _unflatten,
     **dict.fromkeys(("split", "split_with_sizes", "chunk", "tensor_split"), _split),
     **dict.fromkeys(("slice", "narrow"), _slice),

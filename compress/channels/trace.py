@@ -56,67 +56,70 @@ def trace(module: nn.Module, example_inputs: tuple[torch.Tensor, ...]) -> Traced
     """Follow `module` on these inputs; it is not changed. Raises TraceError."""
     import torch
 
-    original = copy.deepcopy(module).eval()
     example = tuple(example_inputs)
     if not example or not all(isinstance(item, torch.Tensor) for item in example):
         kinds = ", ".join(type(item).__name__ for item in example) or "nothing"
         raise TraceError("example inputs", found=kinds, expected="one or more tensors",
                          cure="wrap the module so that it takes tensors")  # fmt: skip
-    program, example = _exported(original, example)
-    program.graph.eliminate_dead_code()
-    with torch.no_grad():
-        wanted = original(*_clones(example))
-    graph = graph_of(program, original)
-    rebuilt = _rebuilt(program, original)
-    _check(original, wanted, rebuilt(*_clones(example)))
-    unused = sorted(set(original.state_dict()) - set(rebuilt.state_dict()))
-    return Traced(graph=graph, module=rebuilt, example=example, unused=tuple(unused),
-                  batch_is_free=_batch_is_free(program))  # fmt: skip
-
-
-def _exported(
-    module: nn.Module, example: tuple[torch.Tensor, ...]
-) -> tuple[ExportedProgram, tuple[torch.Tensor, ...]]:
-    """With a free batch where that works, else with the sizes of the example."""
-    import torch
-
-    if all(item.ndim for item in example) and len({item.shape[0] for item in example}) == 1:
+    if all(item.ndim for item in example) and len({len(item) for item in example}) == 1:
         wide = tuple(torch.cat([item, item]) if len(item) == 1 else item for item in example)
-        free = tuple({0: torch.export.Dim.AUTO} for _ in wide)
-        program = _try_export(module, wide, free)
-        if isinstance(program, torch.export.ExportedProgram) and _batch_is_free(program):
-            return program, wide
-    program = _try_export(module, example, None)
-    if isinstance(program, Exception):
-        first = str(program).strip().splitlines()[0] if str(program).strip() else ""
-        raise TraceError(
-            type(module).__name__, found=f"{type(program).__name__}: {first}"[:400],
-            expected="a module torch.export can follow",
-            cure="take data-dependent branches and other libraries' calls out of forward",
-        ) from program  # fmt: skip
-    return program, example
+        traced = _free(module, wide)
+        if traced is not None:
+            return traced
+    return _traced(module, example, free=False)
 
 
-def _try_export(
-    module: nn.Module, example: tuple[torch.Tensor, ...], free: tuple[dict[int, object], ...] | None
-) -> ExportedProgram | Exception:
+def _free(module: nn.Module, example: tuple[torch.Tensor, ...]) -> Traced | None:
+    """With a free batch, tried on one more picture; None when the code does not let it be free."""
     import torch
 
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return torch.export.export(module, example, dynamic_shapes=free, strict=False)
-    except Exception as error:  # noqa: BLE001  # the user's forward may raise anything
-        return error
+        traced = _traced(module, example, free=True)
+        longer = tuple(torch.cat([item, item[:1]]) for item in example)
+        with torch.no_grad():
+            found = traced.module(*_clones(longer))
+            wanted = copy.deepcopy(module).eval()(*_clones(longer))
+    except (TraceError, RuntimeError, ValueError, AssertionError):
+        return None  # the same module is tried again at the example's own batch
+    return traced if difference(wanted, found) <= _TOLERANCE else None
 
 
-def _batch_is_free(program: ExportedProgram) -> bool:
+def _traced(module: nn.Module, example: tuple[torch.Tensor, ...], *, free: bool) -> Traced:
     import torch
 
-    names = program.graph_signature.user_inputs
-    nodes = [node for node in program.graph.nodes if node.op == "placeholder"]
-    values = [node.meta["val"] for node in nodes if node.name in names]
-    return all(isinstance(value.shape[0], torch.SymInt) for value in values)
+    original = copy.deepcopy(module).eval()
+    wanted = _answer(copy.deepcopy(original), example)
+    program = _exported(original, example, free)
+    program.graph.eliminate_dead_code()
+    graph = graph_of(program, original)
+    rebuilt = _rebuilt(program, original)
+    with torch.no_grad():
+        apart = difference(wanted, rebuilt(*_clones(example)))
+    if not apart <= _TOLERANCE:
+        raise TraceError(
+            type(original).__name__, found=f"a graph whose outputs are {apart:.2g} apart",
+            expected=f"at most {_TOLERANCE}", cure="is the module random in eval mode?",
+        )  # fmt: skip
+    unused = sorted(set(original.state_dict()) - set(rebuilt.state_dict()))
+    return Traced(graph=graph, module=rebuilt, example=example, unused=tuple(unused),
+                  batch_is_free=free)  # fmt: skip
+
+
+def _exported(module: nn.Module, example: tuple[torch.Tensor, ...], free: bool) -> ExportedProgram:
+    import torch
+
+    axes = tuple({0: torch.export.Dim.AUTO} for _ in example) if free else None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return torch.export.export(module, example, dynamic_shapes=axes, strict=False)
+    except Exception as error:  # the user's forward may raise anything
+        first = str(error).strip().splitlines()[0] if str(error).strip() else ""
+        raise TraceError(
+            type(module).__name__, found=f"{type(error).__name__}: {first}"[:400],
+            expected="a module torch.export can follow",
+            cure="take data-dependent branches and other libraries' calls out of forward",
+        ) from error  # fmt: skip
 
 
 def _rebuilt(program: ExportedProgram, original: nn.Module) -> fx.GraphModule:
@@ -168,14 +171,19 @@ def _structured(program: ExportedProgram, outputs: list[fx.Node]) -> Argument:
     return found
 
 
-def _check(original: nn.Module, wanted: object, found: object) -> None:
-    """The graph must compute what the module does."""
-    apart = difference(wanted, found)
-    if not apart <= _TOLERANCE:
+def _answer(module: nn.Module, example: tuple[torch.Tensor, ...]) -> object:
+    """What the module says to the example; its own failure is named as such."""
+    import torch
+
+    try:
+        with torch.no_grad():
+            return module(*_clones(example))
+    except Exception as error:  # the user's forward may raise anything
+        shapes = ", ".join(str(tuple(item.shape)) for item in example)
         raise TraceError(
-            type(original).__name__, found=f"a graph whose outputs are {apart:.2g} apart",
-            expected=f"at most {_TOLERANCE}", cure="is the module random in eval mode?",
-        )  # fmt: skip
+            f"{type(module).__name__} on {shapes}", found=f"{type(error).__name__}: {error}"[:400],
+            expected="a forward pass", cure="give example inputs the module takes",
+        ) from error  # fmt: skip
 
 
 def _clones(example: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:

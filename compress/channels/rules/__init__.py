@@ -58,7 +58,7 @@ _BY_RULE = {
         "view reshape _unsafe_view view_copy flatten unflatten squeeze unsqueeze"
     ),
     "moves:permuted": "permute transpose swapaxes movedim moveaxis t numpy_T mT",
-    "moves:expanded": "expand expand_as repeat tile broadcast_to",
+    "moves:expanded": "expand repeat tile broadcast_to",
     "moves:flipped": "flip",
     "moves:joined": "cat concat concatenate stack",
     "moves:glued": "glu",

@@ -20,6 +20,8 @@ def sliced(walk: Walk, node: Node) -> tuple[Grid, ...]:
     arguments, full = node.arguments, walk.grid(node.arguments["self"]).full()
     axis, shape = arguments["dim"] % full.ndim, node.outputs[0]
     start, step = arguments["start"] or 0, arguments.get("step", 1)
+    if step != 1 and _is_written(walk, node):  # what is left may need an index, which copies
+        return walk.whole(node, "a view with a step that is written to")
     if not isinstance(start, int):
         return _unless_fixed(walk, node, axis)
     start = max(start + full.shape[axis], 0) if start < 0 else start
@@ -81,6 +83,14 @@ def item(walk: Walk, node: Node) -> tuple[Grid, ...]:
     """One of several outputs."""
     source = walk.values[node.arguments["self"].name][node.arguments["index"]]
     return (source,) if isinstance(source, Grid) else walk.whole(node, "a part of a parameter")
+
+
+def _is_written(walk: Walk, node: Node) -> bool:
+    """Whether another operation changes this node's output in place."""
+    return any(
+        user.in_place and Ref(node.name) == next(iter(user.arguments.values()), None)
+        for user in walk.graph.nodes
+    )  # fmt: skip
 
 
 def _constant(walk: Walk, ref: Ref) -> tuple[int, ...] | None:

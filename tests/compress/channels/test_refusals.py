@@ -106,6 +106,26 @@ def test_channels_moved_into_the_batch_are_kept():
     assert found.refusal == "reshape: the channels go into the batch axis"
 
 
+def test_a_view_with_a_step_that_is_written_to_is_kept():
+    """Cut, it would be an index, which copies: the write would be lost."""
+
+    class Written(Net):
+        def __init__(self):
+            super().__init__()
+            self.a = conv(16, 16)
+
+        def body(self, x):
+            y = self.a(x)
+            y[:, ::2].mul_(3.0)
+            x[:, :4] = 0.0
+            return y + 1
+
+    found = groups(made(Written))
+    assert "a view with a step that is written to" in found["a.0"].refusal
+    assert found["stem.0"].free == tuple(range(16))
+    assert prune_module(made(Written), PICTURE, {"stem.0": (2, 9)}).error_ratio < 1e-5
+
+
 def test_channels_along_pixels_are_kept():
     class Turned(Net):
         def __init__(self):

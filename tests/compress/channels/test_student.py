@@ -13,6 +13,7 @@ from compress.zoo.arch import student_arch  # noqa: E402
 from compress.zoo.ssd_mobilenet import build  # noqa: E402
 
 
+@pytest.mark.slow
 def test_traced_groups_are_the_hand_written_ones_and_the_heads_are_kept():
     arch = student_arch()
     module = build(arch).eval()
