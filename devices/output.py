@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from typing import Any, Iterator, TextIO, cast
+from typing import Any, Iterator, Optional, TextIO, cast
 
 from devices.errors import JetpressError
 
@@ -41,6 +41,7 @@ class _Guarded:
     def __init__(self, stream: TextIO, *, told: bool) -> None:
         self._stream = stream
         self._told = told
+        self._error: Optional[OutputError] = None  # whoever asked first may have passed over it
 
     def write(self, text: str) -> int:
         """Write it; the number of characters."""
@@ -63,12 +64,14 @@ class _Guarded:
         except OSError as error:
             _discard(self._stream)
             if self._told and not isinstance(error, BrokenPipeError):
-                raise OutputError(
+                self._error = OutputError(
                     "standard output",
                     found=error.strerror or str(error),
                     expected="room for what is printed",
                     cure="make room, or send it elsewhere",
-                ) from error
+                )
+        if self._error is not None:
+            raise self._error
 
 
 def _guard(stream: TextIO, *, told: bool) -> TextIO:

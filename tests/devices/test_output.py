@@ -6,6 +6,7 @@ import errno
 import io
 import os
 import resource
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -60,6 +61,25 @@ def test_the_end_of_the_process_fails_on_a_full_file_no_second_time(tmp_path):
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     assert "found File too large" in done.stderr
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("arguments", [["list"], ["--help"]])
+def test_a_full_device_is_one_message(tmp_path, unbuffered, arguments):
+    """Click tries an empty write first and passes over its error; an unbuffered one meets it."""
+    try:
+        os.mknod(str(tmp_path / "full"), stat.S_IFCHR | 0o666, os.makedev(1, 7))
+        out = (tmp_path / "full").open("wb", buffering=0)
+    except PermissionError:
+        pytest.skip("only root makes device nodes, and only where they can be opened")
+    with out:
+        done = subprocess.run([*COMMAND, *arguments], stdout=out, stderr=subprocess.PIPE,
+                              text=True, cwd=str(ROOT),
+                              env={**os.environ, "PYTHONUNBUFFERED": unbuffered})  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "standard output: found No space left on device" in done.stderr
+    assert stat.S_ISCHR((tmp_path / "full").stat().st_mode)
 
 
 def closed_pipe():
