@@ -48,18 +48,19 @@ def engine_flags(command: _Command) -> _Command:
     return command
 
 
-def board_options(flags: Dict[str, Any], *, rebuild: bool = False) -> BoardOptions:
+def board_options(
+    flags: Dict[str, Any], *, rebuild: bool = False, gpu_pixels: bool = False
+) -> BoardOptions:
     """Takes the flags out of click's values; progress goes to standard error, beside the result."""
     cache = flags.pop("cache") or default_cache(os.environ)
     require_cache(cache)
-    return BoardOptions(
-        cache=cache, tell=tell, rebuild=rebuild, **{name: flags.pop(name) for name in NAMES}
-    )
+    given = {name: flags.pop(name) for name in NAMES}
+    return BoardOptions(cache=cache, tell=tell, rebuild=rebuild, gpu_pixels=gpu_pixels, **given)
 
 
 def refuse_unused(flags: Dict[str, Any], engine: str) -> None:
     """Raise UsageError for a flag that this engine, which is not built, would not look at."""
-    for name, default in NAMES.items():
+    for name, default in (*NAMES.items(), ("cpu_pixels", False)):
         if flags[name] != default:
             flag = {"dla_core": "dla"}.get(name, name).replace("_", "-")
             raise click.UsageError(f"--{flag} is for engines that are built; --engine {engine} "

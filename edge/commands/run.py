@@ -51,6 +51,9 @@ FRAMES_MAX = 10**12  # past that it is a typing error
               help=f"Of the engine on this computer, {THREADS_MAX} at most. "
                    "Default: its own choice.")  # fmt: skip
 @engine_flags
+@click.option("--cpu-pixels", is_flag=True,
+              help="Prepare frames on the CPU. Default: on the GPU, with tensorrt, where that "
+                   "gives the same bits.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print the run as JSON.")
 def run(bundle: Path, **flags: Any) -> None:  # noqa: ANN401  # click's values
     """Run BUNDLE on every frame of a source, at the pace the board would have."""
@@ -59,7 +62,7 @@ def run(bundle: Path, **flags: Any) -> None:  # noqa: ANN401  # click's values
         _require_own_output(flags["sinks"])
     if flags["engine"] not in REAL_TIME:
         refuse_unused(flags, flags["engine"])
-    board = board_options(flags)
+    board = board_options(flags, gpu_pixels=not flags.pop("cpu_pixels"))
     options = SessionOptions(pacing=_pacing(flags), board=board, **flags)
     stopped, failure = False, None
     with Session(open_bundle(bundle), options) as session:

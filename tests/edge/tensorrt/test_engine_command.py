@@ -14,6 +14,7 @@ from edge.commands.run import run
 from edge.engines.cuda import NoDeviceError
 from edge.engines.tensorrt import engine
 from edge.engines.tensorrt.ground import Doors
+from edge.errors import EngineError
 from tests.edge.tensorrt.flow import ORIN_NANO, make, place
 
 SYNTHETIC = "synthetic://?width=64&height=48&fps=200&frames=3"
@@ -80,6 +81,21 @@ def test_the_cache_and_cuda_flags_arrive(tiny32, tmp_path, monkeypatch):
     assert "every-frame" in result.output
 
 
+@pytest.mark.parametrize(("flags", "asked"), [((), True), (("--cpu-pixels",), False)])
+def test_frames_are_prepared_on_the_gpu_unless_the_cpu_is_asked_for(
+    tiny32, monkeypatch, flags, asked
+):
+    seen = []
+
+    def session(bundle, options):
+        seen.append(options.board.gpu_pixels)
+        raise EngineError("seen", found="it", expected="no more", cure="stop here")
+
+    monkeypatch.setattr("edge.commands.run.Session", session)
+    CliRunner().invoke(run, [str(tiny32), "--source", SYNTHETIC, "--engine", "tensorrt", *flags])
+    assert seen == [asked]
+
+
 def test_run_finds_the_engine_that_build_made_with_the_same_flags(tiny32, tmp_path, monkeypatch):
     spot = place("10.3.0")
     for module in (engine, building):
@@ -97,7 +113,7 @@ def test_run_finds_the_engine_that_build_made_with_the_same_flags(tiny32, tmp_pa
 
 @pytest.mark.parametrize(
     "flags", [["--dla", "0"], ["--workspace-mb", "48"], ["--batch-max", "2"], ["--cuda", "ctypes"],
-              ["--version-compatible"]],
+              ["--version-compatible"], ["--cpu-pixels"]],
 )  # fmt: skip
 def test_a_flag_that_the_emulated_engine_would_not_look_at_is_refused(tiny32, flags):
     done = CliRunner().invoke(run, [str(tiny32), "--source", SYNTHETIC, *flags])
