@@ -22,7 +22,7 @@ from devices.roofline import Costs
 from devices.wholefile import write_whole
 
 __all__ = ["FORMAT", "BenchRecord", "BoardState", "EngineState", "LayerPair", "Percentiles",
-           "RecordError", "Sensor", "record_from_bytes", "record_from_json", "record_to_json",
+           "RecordError", "Sensor", "record_from_bytes", "record_to_json",
            "write_record"]  # fmt: skip
 
 FORMAT = 1
@@ -193,13 +193,3 @@ def record_from_bytes(data: bytes, where: str) -> BenchRecord:
                            cure=CURE)  # fmt: skip
 
     return decoded(data, _DECODER, fault)
-
-
-def record_from_json(path: Path) -> BenchRecord:
-    """The record in a file. Raises RecordError."""
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise RecordError(str(path), found=error.strerror or str(error),
-                          expected="a bench record", cure=CURE) from error  # fmt: skip
-    return record_from_bytes(data, str(path))

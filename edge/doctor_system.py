@@ -109,14 +109,22 @@ def swap(place: Place) -> Line:
 def engine_cache(place: Place) -> Line:
     """The folder of built engines: writable, with room, and what it holds. Nothing is created."""
     folder = place.cache
-    parent = next((path for path in (folder, *folder.parents) if path.exists()), Path("/"))
+    # access() answers False where Path.exists would raise: below a folder that may not be read.
+    found = (path for path in (folder, *folder.parents) if os.access(str(path), os.F_OK))
+    parent = next(found, Path("/"))
     if not parent.is_dir() or not os.access(str(parent), os.W_OK | os.X_OK):
         return missing(
             f"{folder}: cannot be written to",
             f"sudo chown $USER {parent}, or name another folder: export JETPRESS_CACHE=DIR",
         )
     free_mb = shutil.disk_usage(str(parent)).free / 1e6
-    entries = EngineCache(folder).entries()
+    try:
+        entries = EngineCache(folder).entries()
+    except OSError as error:
+        return missing(
+            f"{folder}: {error.strerror}",
+            f"sudo chown -R $USER {folder}, or name another folder: export JETPRESS_CACHE=DIR",
+        )
     said = f"{folder}: {len(entries)} engines, {free_mb:.0f} MB free"
     damaged = [entry.path.name for entry in entries if entry.fault]
     if free_mb < DISK_LEAST_MB:

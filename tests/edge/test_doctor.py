@@ -1,5 +1,6 @@
 """The doctor: one line each, with what was found and the cure; boards, hosts and damage."""
 
+import errno
 import json
 import os
 import re
@@ -260,6 +261,19 @@ def test_a_cache_folder_that_cannot_be_written_is_missing_and_none_is_made(orin,
     line = lines(there, "engine cache")["engine cache"]
     assert (line.state, "cannot be written to" in line.found) == ("missing", True)
     assert "JETPRESS_CACHE" in line.cure
+
+
+def test_an_engine_folder_that_may_not_be_read_is_a_line_and_no_traceback(orin, monkeypatch):
+    there = place(orin)
+
+    def refuse(cache):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr("edge.doctor_system.EngineCache.entries", refuse)
+    line = lines(there, "engine cache")["engine cache"]
+    assert (line.state, "Permission denied" in line.found) == ("missing", True)
+    assert "chown" in line.cure
+
 
 
 def test_a_full_disk_and_a_damaged_engine_are_said(orin, monkeypatch):
