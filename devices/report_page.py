@@ -24,7 +24,7 @@ from devices.report import (
 )
 from devices.report_text import (
     basis_of,
-    cell_words,
+    cell_parts,
     columns_of,
     layer_words,
     params_words,
@@ -181,7 +181,7 @@ def _filters() -> Dict[str, Callable[..., object]]:
         "number": number,
         "span": span,
         "basis_of": basis_of,
-        "cell_words": cell_words,
+        "cell_parts": cell_parts,
         "bound_words": bound_words,
         "short_hash": short_hash,
         "params_words": params_words,

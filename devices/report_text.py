@@ -25,7 +25,7 @@ from devices.report import (
     verdict_words,
 )
 
-__all__ = ["basis_of", "cell_words", "columns_of", "described", "layer_words", "markdown",
+__all__ = ["basis_of", "cell_parts", "columns_of", "described", "layer_words", "markdown",
            "params_words", "ratio_words", "short_hash", "terminal", "unit_words"]  # fmt: skip
 
 _SHORT = 12
@@ -181,19 +181,28 @@ def _stage_cells(
         yield ", ".join(part for part in parts if part)
 
 
-def cell_words(cell: Union[Measurement, int, str, None]) -> str:
-    """A cell of a Table for people: `61.3 (58.9 to 63.7)`, a count, words, or unknown."""
+def cell_parts(cell: Union[Measurement, int, str, None]) -> Tuple[str, str]:
+    """A cell of a Table for people: value, count or words, and the interval of a value.
+
+    >>> cell_parts(None), cell_parts(7)
+    (('unknown', ''), ('7', ''))
+    """
     if cell is None:
-        return "unknown"
+        return "unknown", ""
     if not isinstance(cell, Measurement):
-        return str(cell)
-    return number(cell.value, cell.unit) + (f" ({span(cell)})" if span(cell) else "")
+        return str(cell), ""
+    return number(cell.value, cell.unit), span(cell)
 
 
 def _table_lines(table: Table) -> List[str]:
     basis = f" Basis: {', '.join(basis.value for basis in table.bases)}." if table.bases else ""
-    rows = [[cell_words(cell) for cell in row] for row in table.rows]
+    rows = [[_with_interval(cell) for cell in row] for row in table.rows]
     return [_cell(table.words) + basis, "", *_table([_cell(word) for word in table.head], rows)]
+
+
+def _with_interval(cell: Union[Measurement, int, str, None]) -> str:
+    value, interval = cell_parts(cell)
+    return f"{value} ({interval})" if interval else value
 
 
 def layer_words(names: Sequence[str]) -> str:

@@ -61,9 +61,9 @@ def detection_tables(
     detail = Table(
         name="accuracy-detail",
         title="Accuracy in detail",
-        words=f"In points, on {source}; means over the {len(sides[1].found.class_id)} classes that "
-        f"have boxes. {shown}.{_alarm_words(after, truth, score_min)} Lost is before minus after, "
-        "on the same resamples.",
+        words=f"In points, on {source}{_mean_words(sides[1].found)}. {shown}."
+        f"{_alarm_words(after, truth, score_min)} Lost is before minus after, on the same "
+        "resamples.",
         head=("Measure", "Baseline", "Result", "Lost"),
         rows=tuple(
             (title, *_three(sides, (-1, SCORES.index(name)), source))
@@ -89,8 +89,8 @@ def _by_class(sides: list[_Side], truth: LabelledSet, shown: str) -> tuple[Table
         Table(
             name="accuracy-by-class",
             title="Accuracy by class",
-            words=f"In points. {shown}. All but the first two AP are the result's. Few boxes make "
-            "wide intervals: a class whose interval is wide was hardly judged.",
+            words=f"In points. {shown}. What does not say baseline is of the result. Few boxes "
+            "make wide intervals: a class whose interval is wide was hardly judged.",
             head=("Class", "Boxes", "Pictures", "AP, baseline", "AP", "AP lost", "AP50", "AP75",
                   "Precision", "Recall", "F1"),
             rows=tuple(rows),
@@ -135,6 +135,11 @@ def _fact(side: _Side, at: tuple[int, int], source: str) -> Measurement | None:
         seen=side.seen(row, column),
         source=source,
     )
+
+
+def _mean_words(found: Found) -> str:
+    count = len(found.class_id)
+    return f"; means over the {count} classes that have boxes" if count > 1 else ""
 
 
 def _alarm_words(found: Sequence[Detections], truth: LabelledSet, score_min: float) -> str:
