@@ -31,7 +31,7 @@ from devices.budget import Refusal
 from edge.manifest import class_name
 
 __all__ = ["FORMAT", "ClassPairing", "ClassedSet", "Outputs", "find_class_file",
-           "holds_classes", "pair_classes"]  # fmt: skip
+           "holds_classes", "pair_classes", "unread_folders"]  # fmt: skip
 
 FORMAT = "jetpress-classes-1"
 _IMAGE_HEADS = ("image", "file", "filename", "file_name", "path", "image_id", "image_path", "frame")
@@ -148,6 +148,23 @@ def pair_classes(images: Path, labels: Path | None, outputs: Outputs) -> ClassPa
         raise _unusable(labels, texts, kept, outputs)
     return ClassPairing(
         images=images, match=match, class_id=kept, refusals=notes, classes=outputs.names
+    )
+
+
+def unread_folders(images: Path, outputs: Outputs) -> Refusal | None:
+    """Folders that may well be classes, as many as the model has, but do not say so; None else."""
+    folders = sorted({name.partition("/")[0] for name in _names(images) if "/" in name})
+    if len(folders) != outputs.count or len(folders) < 2:
+        return None
+    named = bool(outputs.classes)
+    return Refusal(
+        what=f"reading the folders {folders[0]}, {folders[1]}, ... as labels",
+        reason="their names are not those of the model's classes"
+        if named
+        else "the model's classes have no names, so their order would be a guess",
+        count=len(folders),
+        instead="not judged by them; "
+        + ("name the classes in --spec as the folders are" if named else f"--labels {images} does"),
     )
 
 

@@ -29,6 +29,7 @@ from compress.class_labels import (
     find_class_file,
     holds_classes,
     pair_classes,
+    unread_folders,
 )
 from compress.data import (
     DataError,
@@ -105,7 +106,10 @@ def user_frames(
         return _named(frames, data.name, (labels or data).name)
     labels = labels or find_labels(data)
     if labels is None:
-        return _named(_without_labels(data), data.name, "")
+        frames = _without_labels(data)
+        folders = unread_folders(data, outputs) if outputs is not None else None
+        notes = (*frames.notes, folders) if folders is not None else frames.notes
+        return _named(replace(frames, notes=notes), data.name, "")
     pairing = pair_labels(data, labels)
     frames = _from_folder(pairing) if data.is_dir() else _from_video(pairing)
     if classes and frames.held_out is not None:

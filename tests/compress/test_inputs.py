@@ -275,3 +275,16 @@ def test_labels_with_boxes_of_a_classifier_are_read_as_before(tmp_path):
     frames = user_frames(images, None, (), Outputs(count=3))
     assert frames.classed is None
     assert len(frames.held_out) == 41
+
+
+def test_folders_that_may_be_classes_are_said_to_be_unread(tmp_path):
+    for start, name in enumerate(("ape", "cow", "swan")):
+        pictures(tmp_path / "data" / name, 12, start=300 * start)
+    unnamed = user_frames(tmp_path / "data", None, (), Outputs(count=3))
+    assert unnamed.classed is None
+    note = refusal(unnamed, "reading the folders ape, cow, ... as labels")
+    assert f"--labels {tmp_path / 'data'}" in note.instead
+    named = user_frames(tmp_path / "data", None, PETS.classes, PETS)
+    assert "--spec" in refusal(named, "not those of the model's classes").instead
+    other = user_frames(tmp_path / "data", None, (), Outputs(count=1000))
+    assert not [item for item in other.refusals if "folders" in item.what]
