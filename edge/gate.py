@@ -85,9 +85,7 @@ def judge_bundle(
         for fact in (*predicted.facts, *(_as_here(fact, bundle, profile) for fact in accuracy))
     }
     if measured is not None:
-        facts.update(
-            facts_for(measured, bundle=bundle, profile=profile, mode=predicted.mode)
-        )
+        facts.update(facts_for(measured, bundle=bundle, profile=profile, mode=predicted.mode))
     verdict = _within(budget, profile).judge(facts)
     if refusals:
         verdict = msgspec.structs.replace(verdict, outcome=Outcome.FAIL)
