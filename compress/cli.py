@@ -19,13 +19,17 @@ from devices.lazygroup import Entry
 from devices.profile import load_profile
 from edge.flags import FlagError, budget_from_flags, limit_flags
 
-__all__ = ["cli"]
+__all__ = ["cli", "image_size"]
 
 FULL = {errno.ENOSPC, errno.EDQUOT}
 CLOSED = {errno.EACCES, errno.EPERM, errno.EROFS}
 OTHERS = {
     "lint": Entry(
         "compress.commands.lint:lint_command", "Say what a board's TensorRT will do with a file."
+    ),
+    "sensitivity": Entry(
+        "compress.commands.sensitivity:sensitivity_command",
+        "Say what each layer costs to quantize.",
     ),
 }
 
@@ -139,7 +143,7 @@ def cache_folder() -> Path:
 def _source(model: str | None, options: dict[str, Any]) -> Any:  # noqa: ANN401 - a ModelSource
     from compress.import_model import source_from_text
 
-    return source_from_text(model, spec=options["spec"], image_hw=_size(options["size"]))
+    return source_from_text(model, spec=options["spec"], image_hw=image_size(options["size"]))
 
 
 def _require_dla(profile: Any) -> None:  # noqa: ANN401 - a Profile
@@ -171,7 +175,8 @@ def _choice(options: dict[str, Any]) -> Any:  # noqa: ANN401 - a Choice
     return Choice(prune=options["prune"] or "auto", distil_steps=options["distil_steps"])
 
 
-def _size(text: str | None) -> tuple[int, int] | None:
+def image_size(text: str | None) -> tuple[int, int] | None:
+    """(height, width) of HxW. Raises FlagError."""
     if text is None:
         return None
     height, _, width = text.lower().partition("x")

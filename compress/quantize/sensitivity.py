@@ -38,7 +38,7 @@ from compress.quantize.session import open_session, with_outputs
 if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto
 
-__all__ = ["Answers", "LayerCost", "layer_costs", "own_sqnr_db", "sqnr_of_noise"]
+__all__ = ["Answers", "LayerCost", "evenly", "layer_costs", "own_sqnr_db", "sqnr_of_noise"]
 
 Feed = Mapping[str, NDArray[np.float32]]
 CEILING_DB = 120.0  # float32 tells no more: stands for "no difference"
@@ -72,6 +72,16 @@ def sqnr_of_noise(noise: NDArray[np.float64] | Sequence[float]) -> float:
     20.0
     """
     return float(np.mean(-10 * np.log10(np.maximum(noise, _FLOOR))))
+
+
+def evenly(feeds: Sequence[Feed], count: int) -> list[Feed]:
+    """`count` of the frames, or all, from the middle of as many equal parts.
+
+    >>> len(evenly([{}] * 9, 4)), len(evenly([{}] * 3, 4))
+    (4, 3)
+    """
+    count = min(count, len(feeds))
+    return [feeds[(2 * i + 1) * len(feeds) // (2 * count)] for i in range(count)]
 
 
 class Answers:
