@@ -62,6 +62,9 @@ def test_a_class_is_named_and_counted_and_few_boxes_are_wide():
     person, cat = column(table, "F1").values()
     assert (person.value, person.low) == (100, 95)  # 3 in 60 boxes
     assert (cat.value, cat.low, cat.high) == (100, 0, 100)
+    lost = column(table, "AP lost")
+    assert (lost["person"].low, lost["person"].high) == (-5, 5)
+    assert (lost["cat"].low, lost["cat"].value, lost["cat"].high) == (-100, 0, 100)
     assert "cat: 1 boxes in 1 of 31 pictures" in cat.source
     assert "of the draws" in cat.source  # not every resample holds the one picture
 
