@@ -87,10 +87,11 @@ def samples_from_npz(path: Path, inputs: Sequence[TensorSpec]) -> ArraySamples:
 
 
 def _read(path: Path) -> dict[str, NDArray[Any]]:
-    if not path.is_file():
-        found = "no plain file" if path.exists() else "no such file"
-        raise ArraysError(str(path), found=found, expected="an .npz file", cure="check the path")
     try:
+        if not path.is_file():
+            found = "no plain file" if path.exists() else "no such file"
+            raise ArraysError(str(path), found=found, expected="an .npz file",
+                              cure="check the path")  # fmt: skip
         with path.open("rb") as file:
             loaded = np.load(file, allow_pickle=False)
             if isinstance(loaded, np.lib.npyio.NpzFile):

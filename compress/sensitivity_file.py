@@ -32,6 +32,7 @@ from compress.sensitivity_text import Told, json_of, text_of
 from compress.spec import SpecError, assumed_spec, load_spec
 from devices.budget import Refusal
 from devices.errors import JetpressError
+from devices.plainfile import kind_of
 from devices.profile import PrecisionError, Profile
 from devices.report import Input
 from devices.wholefile import write_whole
@@ -118,10 +119,11 @@ def _check_places(asked: Request) -> None:
 def _model(asked: Request) -> tuple[ModelProto, tuple[Refusal, ...]]:
     """The model as a run of `compress` imports it."""
     path, profile = asked.model, asked.board.profile
-    if not path.is_file():
+    stands = _what_stands(path)
+    if stands != "a file":
         raise ImportModelError(
             str(path),
-            found="no plain file" if path.exists() else "no such file",
+            found=stands,
             expected="an ONNX file",
             cure="check the path; export a PyTorch model with torch.onnx.export first",
         )
@@ -132,6 +134,14 @@ def _model(asked: Request) -> tuple[ModelProto, tuple[Refusal, ...]]:
     check_runs(model, str(path), tensor_specs(model.graph.input, model),
                tensor_specs(model.graph.output, model))  # fmt: skip
     return model, notes
+
+
+def _what_stands(path: Path) -> str:
+    """`a file`, `a folder` and so on; why it cannot be told, where it cannot."""
+    try:
+        return kind_of(path.stat().st_mode)
+    except OSError as error:
+        return error.strerror or str(error)
 
 
 def _frames(asked: Request, model: ModelProto) -> _Frames:
@@ -149,9 +159,9 @@ def _frames(asked: Request, model: ModelProto) -> _Frames:
             cure="write it with numpy.savez(path, name=array)",
         ) from error
     spec = load_spec(asked.spec, inputs, outputs)
-    if asked.data.suffix.lower() == ".json" or not asked.data.exists():
-        found = "no such file or folder" if not asked.data.exists() else "a JSON file"
-        raise FeedError(f"--data {asked.data}", found=found,
+    stands = _what_stands(asked.data)
+    if stands not in ("a file", "a folder"):
+        raise FeedError(f"--data {asked.data}", found=stands,
                         expected="a folder of images, a video, or an .npz",
                         cure="check the path")  # fmt: skip
     frames = user_frames(asked.data, None, spec.classes)

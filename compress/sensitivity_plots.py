@@ -140,12 +140,10 @@ def _route(found: Sensitivity) -> list[tuple[float, float]]:
     if any(row.macs_share is None for row in found.rows):
         return []
     noise = np.array([row.noise for row in found.rows], np.float64)
-    left = noise.sum(axis=0) - np.concatenate([np.zeros_like(noise[:1]), noise.cumsum(axis=0)])
     shares = np.array([row.macs_share for row in found.rows], np.float64)
-    int8 = shares.sum() - np.concatenate([[0.0], shares.cumsum()])
+    rest, int8 = (values[::-1].cumsum(axis=0)[::-1] for values in (noise, shares))
     return [
-        (100 * float(share), sqnr_of_noise(np.maximum(rest, 0)))
-        for share, rest in zip(int8[:-1], left[:-1], strict=True)
+        (100 * float(share), sqnr_of_noise(power)) for share, power in zip(int8, rest, strict=True)
     ]
 
 

@@ -128,6 +128,13 @@ def test_another_board_is_priced_anew_and_its_noise_is_the_same(folder, uneven):
     assert other["net"]["sqnr_db"] == uneven["net"]["sqnr_db"]
 
 
+def test_another_power_mode_is_priced_anew(folder, uneven):
+    slow = told(folder / "uneven.onnx", "--data", folder / "x.npz", "--mode", "7W")
+    assert (slow["mode"], uneven["mode"]) == ("7W", "15W")
+    assert slow["net"]["latency_fp16"]["value"] > uneven["net"]["latency_fp16"]["value"]
+    assert slow["layers"][0]["fp16_ms"] > uneven["layers"][0]["fp16_ms"]
+
+
 def test_the_table_says_unit_and_basis_of_each_number(page):
     text = page[0]
     lines = text.splitlines()
@@ -187,6 +194,17 @@ def test_pictures_go_in_as_the_spec_says(folder, tmp_path):
     assert not any("--spec" in item["reason"] for item in said["refusals"])
     assert said["net"]["sqnr_db"] != assumed["net"]["sqnr_db"]
     assert any("frames, fewer than 30" in item["reason"] for item in said["refusals"])
+
+
+def test_a_video_gives_frames_too(folder, tmp_path):
+    size = FRAME[3], FRAME[2]
+    video = cv2.VideoWriter(str(tmp_path / "v.avi"), cv2.VideoWriter_fourcc(*"MJPG"), 10, size)
+    for feed in frames(12):
+        video.write(((feed["x"][0].transpose(1, 2, 0) + 1) * 127).astype(np.uint8))
+    video.release()
+    found = told(folder / "residual.onnx", "--data", tmp_path / "v.avi")
+    assert found["net"]["frames"] == 12
+    assert found["net"]["sqnr_db"] > 10
 
 
 def test_frames_bounds_how_many_calibrate(folder, uneven):
@@ -268,13 +286,18 @@ def test_a_board_without_int8_is_refused_with_its_reason(folder, board):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("none.onnx", "--data", "x.npz"), "none.onnx: found no such file"),
-        (("pictures", "--data", "x.npz"), "found no plain file"),
+        (("none.onnx", "--data", "x.npz"), "none.onnx: found No such file or directory"),
+        (("pictures", "--data", "x.npz"), "pictures: found a folder"),
+        (("a" * 300, "--data", "x.npz"), "File name too long"),
+        (("pipe", "--data", "x.npz"), "pipe: found a pipe"),
+        (("m.onnx", "--data", "a" * 300), "File name too long"),
+        (("m.onnx", "--data", "a" * 300 + ".npz"), "File name too long"),
+        (("m.onnx", "--data", "pipe"), "--data pipe: found a pipe"),
         (("words.onnx", "--data", "x.npz"), "expected a readable ONNX model"),
         (("cut.onnx", "--data", "x.npz"), "expected a readable ONNX model"),
         (("relu.onnx", "--data", "x.npz"), "found no layer that can be INT8"),
         (("nan.onnx", "--data", "x.npz"), "nan.onnx"),
-        (("m.onnx", "--data", "none"), "--data none: found no such file or folder"),
+        (("m.onnx", "--data", "none"), "--data none: found No such file or directory"),
         (("m.onnx", "--data", "empty"), "found no image"),
         (("m.onnx", "--data", "words.onnx"), "words.onnx"),
         (("m.onnx", "--data", "y.npz"), "'y': found no input of that name"),
@@ -316,6 +339,7 @@ def spoil(given, folder):
     for name in ("empty", "pictures", "folder.html"):
         (folder / name).mkdir()
     (folder / "pictures" / "0.png").write_bytes((given / "pictures" / "0.png").read_bytes())
+    os.mkfifo(folder / "pipe")
     n = Builder()
     onnx.save(n.model(n.op("Relu", "x"), FRAME), folder / "relu.onnx")
     (weights,) = (t for t in model.graph.initializer if list(t.dims) == [16, 3, 3, 3])
