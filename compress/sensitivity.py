@@ -64,9 +64,9 @@ class Board:
 class LayerRow:
     """One layer: its costs in dB, emulated on this host; its times in ms, predicted.
 
-    `noise_share` is its part in the sum of all layers' noise. `macs` and shares are None where the
-    net's operations cannot be counted, times where the layer's kernel cannot be told. `noise` is
-    that of each frame judged on.
+    `noise` is that of each frame judged on, `noise_share` its part in the sum of all layers', the
+    mean over frames. `macs` and their share are None where the net's operations cannot be counted,
+    times where the layer's kernel cannot be told.
     """
 
     node: str
@@ -249,8 +249,7 @@ def _rows(
     plans: Mapping[str, Forecast],
     names: tuple[str, ...],
 ) -> tuple[LayerRow, ...]:
-    sums = np.array([float(np.mean(cost.noise)) for cost in found])
-    total, fp16, int8 = float(sums.sum()), _times(plans, "fp16"), _times(plans, "int8")
+    fp16, int8 = _times(plans, "fp16"), _times(plans, "int8")
     rows = [
         LayerRow(
             node=cost.node,
@@ -260,14 +259,24 @@ def _rows(
             own_sqnr_db=cost.own_sqnr_db,
             net_sqnr_db=cost.net_sqnr_db,
             noise=cost.noise,
-            noise_share=float(noise) / total if 0 < total < np.inf else 0.0,
+            noise_share=share,
             fp16_ms=fp16.get(cost.node),
             int8_ms=int8.get(cost.node),
             left_float=cost.node in names,
         )
-        for cost, noise in zip(found, sums, strict=True)
+        for cost, share in zip(found, _shares(found), strict=True)
     ]
     return tuple(sorted(rows, key=lambda row: row.net_sqnr_db))
+
+
+def _shares(found: Sequence[LayerCost]) -> list[float]:
+    """Each layer's part in the noise of a frame, the mean over frames that have a finite sum."""
+    noise = np.array([cost.noise for cost in found], np.float64)
+    total = noise.sum(axis=0)
+    told = (total > 0) & np.isfinite(total)
+    if not told.any():
+        return [0.0] * len(found)
+    return [float(share) for share in (noise[:, told] / total[told]).mean(axis=1)]
 
 
 def _times(plans: Mapping[str, Forecast], name: str) -> dict[str, float]:

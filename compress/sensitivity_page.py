@@ -21,8 +21,9 @@ from compress.sensitivity_text import (
     why_words,
 )
 from devices.errors import MissingExtraError
-from devices.report import span
+from devices.report import number, span
 from devices.report_page import TEMPLATES as REPORT_TEMPLATES
+from devices.report_text import short_hash
 
 __all__ = ["page"]
 
@@ -44,7 +45,12 @@ def page(told: Told) -> str:
         keep_trailing_newline=True,
     )
     environment.filters.update(
-        decibels=decibels, share=share_words, why=why_words, short=lambda text: text[:12], span=span
+        decibels=decibels,
+        share=share_words,
+        why=why_words,
+        short=short_hash,
+        number=number,
+        span=span,
     )
     found = told.found
     return environment.get_template("sensitivity.html.j2").render(
@@ -56,5 +62,4 @@ def page(told: Told) -> str:
         times=times_words(found),
         refusals=others(told),
         drawings=drawings(found),
-        latencies=(found.latency_fp16, found.latency_int8, found.latency_default),
     )

@@ -67,8 +67,8 @@ def _noise_by_layer(found: Sensitivity) -> Figure | None:
     _legend(svg, 23.0 * len(rows) + 28)
     rest = len(found.rows) - len(rows)
     return Figure(title="Where the noise comes from", svg=_text_of(svg), caption=
-                  "Share of each layer in the sum of all layers' noise, and the answers' SQNR when "
-                  "it alone is INT8; emulated on this host."
+                  "Share of each layer in the sum of all layers' noise, mean over frames, and the "
+                  "answers' SQNR when it alone is INT8; emulated on this host."
                   + (f" {rest} quieter layers are not shown." if rest else ""))  # fmt: skip
 
 
@@ -119,7 +119,7 @@ def _way_back(found: Sensitivity) -> Figure | None:
     _scales(svg, (x, y), "answers' SQNR, dB, emulated", "MACs in INT8, %", sign=-1)
     target = y.at(found.rule.target_db)
     _line(svg, (x.start, target), (x.end, target), "limit")
-    _label(svg, (x.end, target - 5), f"wanted: {found.rule.target_db:g} dB", "soft", anchor="end")
+    _label(svg, (x.end, target + 14), f"wanted: {found.rule.target_db:g} dB", "soft", anchor="end")
     inside = [(share, db) for share, db in route if -share <= x.high and db <= y.high]
     points = " ".join(f"{_px(x.at(-share))},{_px(y.at(db))}" for share, db in inside)
     ET.SubElement(svg, "polyline", {"class": "path", "points": points})
@@ -127,8 +127,10 @@ def _way_back(found: Sensitivity) -> Figure | None:
         place = {"cx": _px(x.at(-share)), "cy": _px(y.at(db)), "r": "5", "class": "dot last"}
         dot = ET.SubElement(svg, "circle", place)
         ET.SubElement(dot, "title").text = f"{words}: {db:.1f} dB, {share:.1f} % of the MACs"
+        below = db <= found.rule.target_db  # away from the line of what is wanted
+        at = (x.at(-share) + 10, y.at(db) + (18 if below else -10))
         for kind in ("halo strong", "strong"):
-            _label(svg, (x.at(-share) + 10, y.at(db) - 12), f"{words}: {db:.1f} dB", kind)
+            _label(svg, at, f"{words}: {db:.1f} dB", kind)
     return Figure(title="The way back", svg=_text_of(svg), caption=
                   "Dotted: what the sum of noise forecasts when layers go float in the order of "
                   "the table, the costliest first. Dots were run. The default takes another order: "

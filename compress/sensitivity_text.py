@@ -16,7 +16,7 @@ from compress.console import hung
 from compress.quantize.float_layers import LEFT_FLOAT
 from compress.sensitivity import Board, LayerRow, Sensitivity
 from devices.budget import Measurement, Refusal
-from devices.report import Input
+from devices.report import Input, number, span
 
 __all__ = ["BASES", "Told", "decibels", "default_words", "json_of", "others", "share_words",
            "text_of", "times_words", "why_words"]  # fmt: skip
@@ -50,7 +50,8 @@ def text_of(told: Told) -> str:
              "this host"),
         hung("own", "SQNR of the layer's own output, its input being float, dB, emulated on this "
              "host"),
-        hung("noise", "share in the sum of all layers' noise, %, emulated on this host"),
+        hung("noise", "share in the sum of all layers' noise, mean over frames, %, emulated on "
+             "this host"),
         hung("MACs", "share of the net's operations, %, counted in the file"),
         hung("time", f"of the layer's fused kernel, FP16 -> INT8, ms, predicted for "
              f"{profile.name}, not measured"),
@@ -203,7 +204,7 @@ def _pair(row: LayerRow) -> str:
 
 
 def _time(fact: Measurement) -> str:
-    return f"{fact.value:.3g} [{fact.low:.3g} .. {fact.high:.3g}]"
+    return f"{number(fact.value, fact.unit)} [{span(fact) or 'exact'}]"
 
 
 def _layer(row: LayerRow) -> dict[str, Any]:

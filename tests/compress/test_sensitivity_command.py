@@ -94,6 +94,9 @@ def test_it_tells_what_a_run_would_do_with_the_same_frames(folder, uneven, tmp_p
     assert uneven["default"]["sqnr_db"] == pytest.approx(result.choice.chosen_db)
     alone = {cost.node: cost.net_sqnr_db for cost in result.choice.layers}
     assert {row["node"]: row["net_sqnr_db"] for row in uneven["layers"]} == pytest.approx(alone)
+    noise = np.array([cost.noise for cost in result.choice.layers])
+    share = dict(zip(alone, (noise / noise.sum(axis=0)).mean(axis=1), strict=True))
+    assert {row["node"]: row["noise_share"] for row in uneven["layers"]} == pytest.approx(share)
 
 
 def test_the_nets_forecast_is_near_what_is_run(uneven):
