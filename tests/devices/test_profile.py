@@ -212,9 +212,9 @@ def test_a_folder_and_a_file_without_leave_ask_for_another_not_for_corrections(
     assert str(said.value).startswith(f"{tmp_path}: ")
     path = changed(tmp_path, "x", "x")
 
-    def closed(self, encoding):
-        raise PermissionError(errno.EACCES, "Permission denied", str(self))
+    def closed(path, flags):
+        raise PermissionError(errno.EACCES, "Permission denied", path)
 
-    monkeypatch.setattr(Path, "read_text", closed)
+    monkeypatch.setattr("devices.plainfile.os.open", closed)
     with pytest.raises(ProfileError, match=r"found Permission denied; .* that you may read"):
         read_profile(path)
