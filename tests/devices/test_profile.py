@@ -207,7 +207,8 @@ def test_a_missing_file_is_reported(tmp_path):
 def test_a_folder_and_a_file_without_leave_ask_for_another_not_for_corrections(
     tmp_path, monkeypatch
 ):
-    with pytest.raises(ProfileError, match=r"found a folder, no plain file; .*; name a file") as said:
+    message = r"found a folder, no plain file; .*; name a file"
+    with pytest.raises(ProfileError, match=message) as said:
         read_profile(tmp_path)
     assert str(said.value).startswith(f"{tmp_path}: ")
     path = changed(tmp_path, "x", "x")

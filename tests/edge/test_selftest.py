@@ -235,6 +235,6 @@ def test_the_command_says_in_one_line_why_nothing_can_be_tried_here(tmp_path):
 
 def test_a_report_that_cannot_be_written_and_one_without_a_self_test_are_refused(tmp_path):
     done = edge("--device", "-o", str(tmp_path / "no/such/folder.json"))
-    assert (done.returncode, "name another file with -o" in done.stderr) == (2, True)
+    assert (done.returncode, "name another with -o" in done.stderr) == (2, True)
     done = edge("-o", str(tmp_path / "report.json"))
     assert (done.returncode, "give both" in done.stderr) == (2, True)
