@@ -275,7 +275,6 @@ def test_an_engine_folder_that_may_not_be_read_is_a_line_and_no_traceback(orin, 
     assert "chown" in line.cure
 
 
-
 def test_a_full_disk_and_a_damaged_engine_are_said(orin, monkeypatch):
     there = place(orin)
     write(there.cache, {"tiny-1.engine": "no engine"})
