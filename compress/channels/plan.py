@@ -203,19 +203,12 @@ class _Search:
         """(score lost for one of cost won, strand, new width) of every move that wins."""
         for name, width in widths.items():
             strand, losses = self.strands[name], self.losses[name]
-            for lower in self.lower(strand, width)[:_LOOK_AHEAD]:
+            for lower in _lower(strand, width, self.options)[:_LOOK_AHEAD]:
                 saved = self.cost.saved(widths, name, lower)
                 if saved > least:
                     lost = losses[strand.width - lower] - losses[strand.width - width]
                     yield lost / saved, name, lower
                     break
-
-    def lower(self, strand: Strand, width: int) -> range:
-        """The widths below that may be, nearest first."""
-        step = strand.step(self.options.multiple)
-        narrow = max(math.ceil(self.options.keep_ratio_min * strand.width), strand.fixed, 1)
-        floor = math.ceil(narrow / step) * step
-        return range((width - 1) // step * step, floor - 1, -step)
 
     def cut_units(self, strand: Strand, widths: Widths) -> tuple[int, ...]:
         """The units that go at these widths."""
@@ -225,7 +218,7 @@ class _Search:
         """A reason for each strand that could be cut and was not."""
         for name, strand in self.strands.items():
             if widths[name] == strand.width:
-                narrowest = self.lower(strand, strand.width)[-1]
+                narrowest = _lower(strand, strand.width, self.options)[-1]
                 won = self.cost.saved({}, name, narrowest)
                 reason = f"too important for what it would win in {self.options.unit}"
                 if won <= 0:
@@ -245,10 +238,9 @@ def _search(coupling: Coupling, scores: Scores, cost: Cost, options: PlanOptions
                 expected=f"{width} finite numbers, one for each unit",
                 cure="score the net that is planned for",
             )  # fmt: skip
-    search = _Search(strands={}, order={}, losses={}, refusals=(), cost=cost, options=options)
     strands, order, losses, refusals = {}, {}, {}, []
     for strand in strands_of(coupling).strands:
-        reason = _kept(strand, coupling, scores, bool(search.lower(strand, strand.width)))
+        reason = _kept(strand, coupling, scores, options)
         if reason:
             refusals.append(Refusal(what=f"prune {strand.name}", reason=reason))
             continue
@@ -261,15 +253,22 @@ def _search(coupling: Coupling, scores: Scores, cost: Cost, options: PlanOptions
                    cost=cost, options=options)  # fmt: skip
 
 
-def _kept(strand: Strand, coupling: Coupling, scores: Scores, can_shrink: bool) -> str:
+def _lower(strand: Strand, width: int, options: PlanOptions) -> range:
+    """The widths below that may be, nearest first."""
+    step = strand.step(options.multiple)
+    narrow = max(math.ceil(options.keep_ratio_min * strand.width), len(strand.kept), 1)
+    floor = math.ceil(narrow / step) * step
+    return range((width - 1) // step * step, floor - 1, -step)
+
+
+def _kept(strand: Strand, coupling: Coupling, scores: Scores, options: PlanOptions) -> str:
     """Why no unit of a strand can go; "" when some can."""
     group = coupling.group(strand.group)
     if not strand.free:
-        reasons = [unit.refusal for unit in group.units if unit.refusal]
-        return group.refusal or reasons[0]
+        return str(group.units[strand.kept[0]].refusal)
     if strand.group not in scores:
         return "no score of this kind"
-    if not can_shrink:
+    if not _lower(strand, strand.width, options):
         return f"{strand.width} units: no lower width is a multiple that pays"
     return ""
 

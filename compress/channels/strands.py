@@ -30,7 +30,7 @@ __all__ = ["Form", "Strand", "Strands", "strands_of"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Strand:
-    """Units of `group` that are alike: `free` may go, `fixed` more of the same kind must stay.
+    """Units of `group` that are alike: `free` may go, the `kept` ones must stay.
 
     `places` are the numbers of places that one unit takes in the tensors it touches.
     """
@@ -38,18 +38,18 @@ class Strand:
     name: str
     group: str
     free: tuple[int, ...]
-    fixed: int
+    kept: tuple[int, ...]
     places: tuple[int, ...]
 
     @property
     def width(self) -> int:
         """How many units there are."""
-        return len(self.free) + self.fixed
+        return len(self.free) + len(self.kept)
 
     def step(self, multiple: int) -> int:
         """The least number of units that is a multiple of so many channels wherever they are.
 
-        >>> one = Strand(name="a", group="a", free=(0, 1, 2), fixed=0, places=(1, 4))
+        >>> one = Strand(name="a", group="a", free=(0, 1, 2), kept=(), places=(1, 4))
         >>> one.step(8)
         8
         """
@@ -115,7 +115,7 @@ def strands_of(coupling: Coupling) -> Strands:
                     name=name,
                     group=group.name,
                     free=free,
-                    fixed=len(units) - len(free),
+                    kept=tuple(at for at in units if at not in free),
                     places=tuple(sorted({count for _, _, count in kind})),
                 )
             )
