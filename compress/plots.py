@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from xml.etree import ElementTree as ET
 
+from compress.svg import label, line, px, text_of
 from devices.budget import Measurement
 from devices.report import COLUMNS, Figure, Stage, number
 from devices.roofline import LayerTime
@@ -63,7 +64,7 @@ def accuracy_drawing(stages: Sequence[Stage]) -> Figure | None:
     _scales(svg, x, y, f"{title}, {points[0][2].unit}, {points[0][2].basis.value}",
             f"latency, ms, {points[0][1].basis.value}")  # fmt: skip
     _points(svg, points, x, y)
-    return Figure(title="Accuracy against latency", svg=_text_of(svg), caption=
+    return Figure(title="Accuracy against latency", svg=text_of(svg), caption=
                   "Up and left is better. Bars are the intervals of the facts; the dotted line "
                   "follows the passes in order.")  # fmt: skip
 
@@ -84,7 +85,7 @@ def bounds_drawing(stages: Sequence[Stage]) -> Figure | None:
     for row, (stage, total) in enumerate(zip(timed, totals, strict=True)):
         _stacked_row(svg, 4 + 40.0 * row, stage.name, total, axis)
     _bound_legend(svg, 30 + 40.0 * len(timed))
-    return Figure(title="What the time is spent on", svg=_text_of(svg), caption=
+    return Figure(title="What the time is spent on", svg=text_of(svg), caption=
                   "Sum of the predicted kernel times of each stage, by what bounds each "
                   "kernel.")  # fmt: skip
 
@@ -104,10 +105,10 @@ def kernels_drawing(stage: Stage) -> Figure | None:
     if rest:
         words = f"{len(rest)} more kernel{'s' if len(rest) > 1 else ''}, together"
         y = 23.0 * len(shown) + 15
-        _label(svg, (_BARS_LEFT - 6, y), words, "soft", anchor="end")
-        _label(svg, (_BARS_LEFT, y), f"{sum(layer.ms for layer in rest):.2f} ms", "soft")
+        label(svg, (_BARS_LEFT - 6, y), words, "soft", anchor="end")
+        label(svg, (_BARS_LEFT, y), f"{sum(layer.ms for layer in rest):.2f} ms", "soft")
     _bound_legend(svg, 23.0 * (len(shown) + bool(rest)) + 28)
-    return Figure(title=f"Where the time goes: {stage.name}", svg=_text_of(svg), caption=
+    return Figure(title=f"Where the time goes: {stage.name}", svg=text_of(svg), caption=
                   f"The {len(top)} slowest of {len(ranked)} fused kernels, predicted. Hover a bar "
                   "for its full name.")  # fmt: skip
 
@@ -133,32 +134,32 @@ def _axis(facts: Sequence[Measurement], start: float, end: float, *, from_zero: 
 
 def _scales(svg: ET.Element, x: _Axis, y: _Axis, y_title: str, x_title: str) -> None:
     for value in ticks(y.low, y.high):
-        _line(svg, (x.start, y.at(value)), (x.end, y.at(value)), "grid")
-        _label(svg, (x.start - 8, y.at(value) + 4), f"{value:g}", "soft", anchor="end")
+        line(svg, (x.start, y.at(value)), (x.end, y.at(value)), "grid")
+        label(svg, (x.start - 8, y.at(value) + 4), f"{value:g}", "soft", anchor="end")
     for value in ticks(x.low, x.high):
-        _line(svg, (x.at(value), y.start), (x.at(value), y.start + 5), "axis")
-        _label(svg, (x.at(value), y.start + 20), f"{value:g}", "soft", anchor="middle")
-    _line(svg, (x.start, y.start), (x.end, y.start), "axis")
-    _label(svg, (0, 12), y_title, "soft")
-    _label(svg, (x.end, y.start + 40), x_title, "soft", anchor="end")
+        line(svg, (x.at(value), y.start), (x.at(value), y.start + 5), "axis")
+        label(svg, (x.at(value), y.start + 20), f"{value:g}", "soft", anchor="middle")
+    line(svg, (x.start, y.start), (x.end, y.start), "axis")
+    label(svg, (0, 12), y_title, "soft")
+    label(svg, (x.end, y.start + 40), x_title, "soft", anchor="end")
 
 
 def _points(
     svg: ET.Element, points: Sequence[tuple[str, Measurement, Measurement]], x: _Axis, y: _Axis
 ) -> None:
     centres = [(x.at(latency.value), y.at(accuracy.value)) for _, latency, accuracy in points]
-    route = " ".join(f"{_px(cx)},{_px(cy)}" for cx, cy in centres)
+    route = " ".join(f"{px(cx)},{px(cy)}" for cx, cy in centres)
     ET.SubElement(svg, "polyline", {"class": "path", "points": route})
     for (_, latency, accuracy), (cx, cy) in zip(points, centres, strict=True):
-        _line(svg, (x.at(latency.low), cy), (x.at(latency.high), cy), "error")
-        _line(svg, (cx, y.at(accuracy.low)), (cx, y.at(accuracy.high)), "error")
+        line(svg, (x.at(latency.low), cy), (x.at(latency.high), cy), "error")
+        line(svg, (cx, y.at(accuracy.low)), (cx, y.at(accuracy.high)), "error")
     for index, (point, (cx, cy)) in enumerate(zip(points, centres, strict=True)):
         kind = "dot last" if index == len(points) - 1 else "dot"
-        dot = ET.SubElement(svg, "circle", {"class": kind, "cx": _px(cx), "cy": _px(cy), "r": "5"})
+        dot = ET.SubElement(svg, "circle", {"class": kind, "cx": px(cx), "cy": px(cy), "r": "5"})
         ET.SubElement(dot, "title").text = _point_words(point)
     for (name, _, _), at, style in _placed(points, centres, x):
-        _label(svg, at, name, f"halo {style}")
-        _label(svg, at, name, style)
+        label(svg, at, name, f"halo {style}")
+        label(svg, at, name, style)
 
 
 def _placed(
@@ -202,29 +203,29 @@ def _point_words(point: tuple[str, Measurement, Measurement]) -> str:
 def _stacked_row(
     svg: ET.Element, y: float, name: str, total: dict[str, float], axis: _Axis
 ) -> None:
-    _label(svg, (0, y + 10), name, "")
+    label(svg, (0, y + 10), name, "")
     left = 0.0
     for key, words in _BOUNDS:
         if total[key] > 0:
             bar = _bar(svg, (axis.at(left), y + 15), (axis.at(total[key]) - axis.at(0), 14), key)
             ET.SubElement(bar, "title").text = f"{name}: {total[key]:.2f} ms bound by {words}"
         left += total[key]
-    _label(svg, (axis.at(left) + 8, y + 26), f"{number(left, 'ms')} ms", "soft")
+    label(svg, (axis.at(left) + 8, y + 26), f"{number(left, 'ms')} ms", "soft")
 
 
 def _kernel_row(svg: ET.Element, y: float, kernel: tuple[str, float, str], axis: _Axis) -> None:
     name, ms, bound = kernel
-    _label(svg, (axis.start - 6, y + 15), _shortened(name), "", anchor="end")
+    label(svg, (axis.start - 6, y + 15), _shortened(name), "", anchor="end")
     bar = _bar(svg, (axis.start, y + 3), (axis.at(ms) - axis.start, 15), bound)
     ET.SubElement(bar, "title").text = f"{name}: {ms:.3f} ms, {bound} bound"
-    _label(svg, (axis.at(ms) + 6, y + 15), f"{ms:.3f} ms", "soft")
+    label(svg, (axis.at(ms) + 6, y + 15), f"{ms:.3f} ms", "soft")
 
 
 def _bound_legend(svg: ET.Element, y: float) -> None:
     left = 0.0
     for key, words in _BOUNDS:
         _bar(svg, (left + 0.5, y - 10), (12, 11), key)
-        _label(svg, (left + 18, y), f"{key}: {words}", "soft")
+        label(svg, (left + 18, y), f"{key}: {words}", "soft")
         left += 36 + 6.1 * len(f"{key}: {words}")
 
 
@@ -242,29 +243,9 @@ def _svg(height: float, words: str) -> ET.Element:
     return ET.Element("svg", {**place, "xmlns": "http://www.w3.org/2000/svg"})
 
 
-def _line(svg: ET.Element, a: tuple[float, float], b: tuple[float, float], kind: str) -> None:
-    ET.SubElement(svg, "line", {"class": kind, "x1": _px(a[0]), "y1": _px(a[1]),
-                                "x2": _px(b[0]), "y2": _px(b[1])})  # fmt: skip
-
-
 def _bar(
     svg: ET.Element, corner: tuple[float, float], size: tuple[float, float], kind: str
 ) -> ET.Element:
-    place = {"class": kind, "x": _px(corner[0]), "y": _px(corner[1])}
+    place = {"class": kind, "x": px(corner[0]), "y": px(corner[1])}
     wide, high = max(size[0], 1.0), size[1]
-    return ET.SubElement(svg, "rect", {**place, "width": _px(wide), "height": _px(high)})
-
-
-def _label(
-    svg: ET.Element, at: tuple[float, float], words: str, kind: str, *, anchor: str = "start"
-) -> None:
-    place = {"class": kind, "x": _px(at[0]), "y": _px(at[1]), "text-anchor": anchor}
-    ET.SubElement(svg, "text", place).text = words
-
-
-def _px(value: float) -> str:
-    return f"{value:.1f}".rstrip("0").rstrip(".")
-
-
-def _text_of(svg: ET.Element) -> str:
-    return ET.tostring(svg, encoding="unicode")
+    return ET.SubElement(svg, "rect", {**place, "width": px(wide), "height": px(high)})

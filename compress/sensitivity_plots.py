@@ -17,6 +17,7 @@ from compress.plots import ticks
 from compress.quantize.sensitivity import sqnr_of_noise
 from compress.sensitivity import LayerRow, Sensitivity
 from compress.sensitivity_text import decibels, share_words
+from compress.svg import label, line, px, text_of
 from devices.report import Figure
 
 __all__ = ["drawings"]
@@ -59,14 +60,14 @@ def _noise_by_layer(found: Sensitivity) -> Figure | None:
     axis = _Axis(0.0, rows[0].noise_share, _BARS_LEFT, _WIDTH - 128)
     for index, row in enumerate(rows):
         y = 23.0 * index
-        _label(svg, (axis.start - 6, y + 15), _shortened(row.node), "", anchor="end")
+        label(svg, (axis.start - 6, y + 15), _shortened(row.node), "", anchor="end")
         bar = _bar(svg, (axis.start, y + 3), axis.at(row.noise_share) - axis.start, row.left_float)
         ET.SubElement(bar, "title").text = _row_words(row)
         text = f"{share_words(row.noise_share)} %, {decibels(row.net_sqnr_db)} dB alone"
-        _label(svg, (axis.at(row.noise_share) + 6, y + 15), text, "soft")
+        label(svg, (axis.at(row.noise_share) + 6, y + 15), text, "soft")
     _legend(svg, 23.0 * len(rows) + 28)
     rest = len(found.rows) - len(rows)
-    return Figure(title="Where the noise comes from", svg=_text_of(svg), caption=
+    return Figure(title="Where the noise comes from", svg=text_of(svg), caption=
                   "Share of each layer in the sum of all layers' noise, mean over frames, and the "
                   "answers' SQNR when it alone is INT8; emulated on this host."
                   + (f" {rest} quieter layers are not shown." if rest else ""))  # fmt: skip
@@ -87,15 +88,15 @@ def _cost_against_gain(found: Sensitivity) -> Figure | None:
     _scales(svg, (x, y), "answers' SQNR with only this layer in INT8, dB, emulated",
             "saved by INT8 in the layer's kernel, ms, predicted")  # fmt: skip
     if x.low < 0 < x.high:
-        _line(svg, (x.at(0), y.start), (x.at(0), y.end), "axis")
+        line(svg, (x.at(0), y.start), (x.at(0), y.end), "axis")
     for row, gain in known:
         dot = ET.SubElement(svg, "circle", {
-            "class": _KINDS[row.left_float], "cx": _px(x.at(gain)),
-            "cy": _px(y.at(row.net_sqnr_db)), "r": "4.5", "fill-opacity": "0.8",
+            "class": _KINDS[row.left_float], "cx": px(x.at(gain)),
+            "cy": px(y.at(row.net_sqnr_db)), "r": "4.5", "fill-opacity": "0.8",
         })  # fmt: skip
         ET.SubElement(dot, "title").text = f"{_row_words(row)}; saves {gain:.4f} ms predicted"
     _legend(svg, 364)
-    return Figure(title="Cost against gain", svg=_text_of(svg), caption=
+    return Figure(title="Cost against gain", svg=text_of(svg), caption=
                   "A layer low down is dear to quantize; one far to the right is worth it. Left of "
                   "0 INT8 is predicted to be slower. Hover a dot for its layer.")  # fmt: skip
 
@@ -118,20 +119,20 @@ def _way_back(found: Sensitivity) -> Figure | None:
     y = _padded([low, high], 292, 26)
     _scales(svg, (x, y), "answers' SQNR, dB, emulated", "MACs in INT8, %", sign=-1)
     target = y.at(found.rule.target_db)
-    _line(svg, (x.start, target), (x.end, target), "limit")
-    _label(svg, (x.end, target + 14), f"wanted: {found.rule.target_db:g} dB", "soft", anchor="end")
+    line(svg, (x.start, target), (x.end, target), "limit")
+    label(svg, (x.end, target + 14), f"wanted: {found.rule.target_db:g} dB", "soft", anchor="end")
     inside = [(share, db) for share, db in route if -share <= x.high and db <= y.high]
-    points = " ".join(f"{_px(x.at(-share))},{_px(y.at(db))}" for share, db in inside)
+    points = " ".join(f"{px(x.at(-share))},{px(y.at(db))}" for share, db in inside)
     ET.SubElement(svg, "polyline", {"class": "path", "points": points})
     for words, share, db in runs:
-        place = {"cx": _px(x.at(-share)), "cy": _px(y.at(db)), "r": "5", "class": "dot last"}
+        place = {"cx": px(x.at(-share)), "cy": px(y.at(db)), "r": "5", "class": "dot last"}
         dot = ET.SubElement(svg, "circle", place)
         ET.SubElement(dot, "title").text = f"{words}: {db:.1f} dB, {share:.1f} % of the MACs"
         below = db <= found.rule.target_db  # away from the line of what is wanted
         at = (x.at(-share) + 10, y.at(db) + (18 if below else -10))
         for kind in ("halo strong", "strong"):
-            _label(svg, at, f"{words}: {db:.1f} dB", kind)
-    return Figure(title="The way back", svg=_text_of(svg), caption=
+            label(svg, at, f"{words}: {db:.1f} dB", kind)
+    return Figure(title="The way back", svg=text_of(svg), caption=
                   "Dotted: what the sum of noise forecasts when layers go float in the order of "
                   "the table, the costliest first. Dots were run. The default takes another order: "
                   "most dB for its MACs.")  # fmt: skip
@@ -161,22 +162,22 @@ def _scales(
     """Grid, marks and titles; `sign` -1 for an x axis that runs from high to low."""
     x, y = axes
     for value in ticks(y.low, y.high):
-        _line(svg, (x.start, y.at(value)), (x.end, y.at(value)), "grid")
-        _label(svg, (x.start - 8, y.at(value) + 4), f"{value:g}", "soft", anchor="end")
+        line(svg, (x.start, y.at(value)), (x.end, y.at(value)), "grid")
+        label(svg, (x.start - 8, y.at(value) + 4), f"{value:g}", "soft", anchor="end")
     for value in ticks(x.low, x.high):
-        _line(svg, (x.at(value), y.start), (x.at(value), y.start + 5), "axis")
-        _label(svg, (x.at(value), y.start + 20), f"{sign * value or 0:g}", "soft", anchor="middle")
-    _line(svg, (x.start, y.start), (x.end, y.start), "axis")
-    _label(svg, (0, 12), y_title, "soft")
-    _label(svg, (x.end, y.start + 40), x_title, "soft", anchor="end")
+        line(svg, (x.at(value), y.start), (x.at(value), y.start + 5), "axis")
+        label(svg, (x.at(value), y.start + 20), f"{sign * value or 0:g}", "soft", anchor="middle")
+    line(svg, (x.start, y.start), (x.end, y.start), "axis")
+    label(svg, (0, 12), y_title, "soft")
+    label(svg, (x.end, y.start + 40), x_title, "soft", anchor="end")
 
 
 def _legend(svg: ET.Element, y: float) -> None:
     left = 0.0
     for is_float, words in ((True, "the default leaves it float"), (False, "in INT8")):
-        ET.SubElement(svg, "rect", {"class": _KINDS[is_float], "x": _px(left + 0.5),
-                                    "y": _px(y - 10), "width": "12", "height": "11"})  # fmt: skip
-        _label(svg, (left + 18, y), words, "soft")
+        ET.SubElement(svg, "rect", {"class": _KINDS[is_float], "x": px(left + 0.5),
+                                    "y": px(y - 10), "width": "12", "height": "11"})  # fmt: skip
+        label(svg, (left + 18, y), words, "soft")
         left += 40 + 6.1 * len(words)
 
 
@@ -197,25 +198,5 @@ def _svg(height: float, words: str) -> ET.Element:
 
 
 def _bar(svg: ET.Element, corner: tuple[float, float], wide: float, is_float: bool) -> ET.Element:
-    place = {"x": _px(corner[0]), "y": _px(corner[1]), "width": _px(max(wide, 1.0)), "height": "15"}
+    place = {"x": px(corner[0]), "y": px(corner[1]), "width": px(max(wide, 1.0)), "height": "15"}
     return ET.SubElement(svg, "rect", {"class": _KINDS[is_float], **place})
-
-
-def _line(svg: ET.Element, a: tuple[float, float], b: tuple[float, float], kind: str) -> None:
-    ET.SubElement(svg, "line", {"class": kind, "x1": _px(a[0]), "y1": _px(a[1]),
-                                "x2": _px(b[0]), "y2": _px(b[1])})  # fmt: skip
-
-
-def _label(
-    svg: ET.Element, at: tuple[float, float], words: str, kind: str, *, anchor: str = "start"
-) -> None:
-    place = {"class": kind, "x": _px(at[0]), "y": _px(at[1]), "text-anchor": anchor}
-    ET.SubElement(svg, "text", place).text = words
-
-
-def _px(value: float) -> str:
-    return f"{value:.1f}".rstrip("0").rstrip(".")
-
-
-def _text_of(svg: ET.Element) -> str:
-    return ET.tostring(svg, encoding="unicode")

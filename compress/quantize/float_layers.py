@@ -29,6 +29,7 @@ from compress.quantize.mixed import legal_with_float, quantized_layers
 from compress.quantize.sensitivity import (
     Answers,
     LayerCost,
+    evenly,
     layer_costs,
     own_sqnr_db,
     sqnr_of_noise,
@@ -102,7 +103,7 @@ def choose_float(
     calibrated, source = models
     plain = legal_with_float(calibrated, source, ())
     layers = quantized_layers(plain)
-    frames = _spread(feeds, rule.frames(len(layers)))
+    frames = evenly(feeds, rule.frames(len(layers)))
     answers = Answers(source, frames)
     plain_db = sqnr_of_noise(answers.noise(plain))
     share = sum(macs[0].get(name, 0) for name in layers) / max(macs[1], 1)
@@ -170,14 +171,6 @@ def _fitted(
     if tried[best] - plain_db < rule.worth_db:
         return (), plain_db
     return best, tried[best]
-
-
-def _spread(
-    feeds: Sequence[Mapping[str, NDArray[np.float32]]], count: int
-) -> list[Mapping[str, NDArray[np.float32]]]:
-    """`count` of the frames, evenly over all of them."""
-    count = min(count, len(feeds))
-    return [feeds[(2 * i + 1) * len(feeds) // (2 * count)] for i in range(count)]
 
 
 def _noisiest(layers: tuple[str, ...], own_db: Mapping[str, float], count: int) -> tuple[str, ...]:
