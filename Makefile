@@ -15,7 +15,7 @@ venv: .venv/.ready
 		|| { echo "make: found $$($(PYTHON) --version 2>&1) as $(PYTHON); expected Python 3.10 or newer (3.11 is tested); run: make PYTHON=/path/to/python3.11" >&2; exit 2; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch==2.13.0 --editable '.[compress,emulate,check,dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch==2.13.0 --editable '.[compress,tensorboard,emulate,check,dev]'
 	@touch $@
 
 demo: .venv/.ready

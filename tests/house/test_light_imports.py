@@ -9,7 +9,8 @@ import pytest
 ROOT = Path(__file__).parents[2]
 HEAVY = (
     "torch", "onnx", "onnx_ir", "onnxruntime", "onnxscript", "nncf", "cv2", "tensorrt",
-    "tensorrt_rtx", "pycuda", "cuda", "matplotlib", "rich", "jinja2", "faster_coco_eval",
+    "tensorrt_rtx", "pycuda", "cuda", "matplotlib", "rich", "jinja2", "faster_coco_eval", "optuna",
+    "tensorboard",
 )  # fmt: skip
 BLOCK = """
 import importlib, sys
