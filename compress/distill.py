@@ -37,8 +37,8 @@ if TYPE_CHECKING:
     Outputs = Mapping[str, torch.Tensor]
 
 __all__ = ["DistilError", "DistilOptions", "Pair", "Run", "check_outputs", "distil_outputs",
-           "distil_scene", "frame_batches", "kd_loss", "named_outputs", "scene_importance",
-           "scene_loss"]  # fmt: skip
+           "distil_scene", "frame_batches", "kd_loss", "named_outputs", "require_boxes",
+           "scene_importance", "scene_loss"]  # fmt: skip
 
 
 class DistilError(JetpressError):
@@ -99,7 +99,7 @@ def distil_scene(
     """
     import torch
 
-    _require_boxes(scene)
+    require_boxes(scene)
 
     def loss_at(model: nn.Module, step: int) -> torch.Tensor:
         batch = scene.batch(options.batch, seed=run.seed, step=step)
@@ -196,7 +196,7 @@ def scene_importance(
     """
     import torch
 
-    _require_boxes(scene)
+    require_boxes(scene)
 
     def losses() -> Iterator[Callable[[nn.Module], torch.Tensor]]:
         for number in range(2 * batches):
@@ -278,7 +278,8 @@ def _shapes(shapes: Mapping[str, tuple[int, ...]]) -> str:
     return ", ".join(f"{name} {list(shape)}" for name, shape in shapes.items()) or "none"
 
 
-def _require_boxes(scene: LabelledScene) -> None:
+def require_boxes(scene: LabelledScene) -> None:
+    """Raise DistilError unless some box of the scene teaches."""
     taught = sum(int((label.score >= scene.rule.score_teach).sum()) for label in scene.labels)
     if not taught:
         raise DistilError(
