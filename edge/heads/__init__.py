@@ -18,27 +18,51 @@ from edge.heads.classes import (
     decode_classes,
     summarise,
 )
+from edge.heads.dfl import DflHead, decode_dfl
+from edge.heads.fastestdet import FastestDetHead, decode_fastestdet
 from edge.heads.limits import View
 from edge.heads.outputs import Outputs
 from edge.heads.ssd import SsdAnchors, SsdHead, decode_ssd, ssd_anchors
 from edge.heads.ssd import box_codes_decoded as _boxes
+from edge.heads.yolo import (
+    EndToEndHead,
+    Yolov5Head,
+    Yolov8Head,
+    decode_end_to_end,
+    decode_yolov5,
+    decode_yolov8,
+)
+from edge.heads.yolox import YoloxHead, decode_yolox
+from edge.heads.yunet import YunetHead, decode_yunet
 
-__all__ = ["BOX_HEADS", "BoxHead", "ClassifyHead", "Head", "RawHead", "RawOutputs", "Result",
-           "SsdAnchors", "SsdHead", "TensorSummary", "_boxes", "decode", "ssd_anchors",
-           "task_of"]  # fmt: skip
+__all__ = ["BOX_HEADS", "BoxHead", "ClassifyHead", "DflHead", "EndToEndHead", "FastestDetHead",
+           "Head", "RawHead", "RawOutputs", "Result", "SsdAnchors", "SsdHead", "TensorSummary",
+           "Yolov5Head", "Yolov8Head", "YoloxHead", "YunetHead", "_boxes", "decode",
+           "output_names", "ssd_anchors", "task_of"]  # fmt: skip
 
-BoxHead = SsdHead
-Head = Union[SsdHead, ClassifyHead, RawHead]
+BoxHead = Union[
+    SsdHead, Yolov5Head, Yolov8Head, EndToEndHead, YoloxHead, FastestDetHead, YunetHead, DflHead
+]
+Head = Union[BoxHead, ClassifyHead, RawHead]
 Result = Union[Detections, Classes, RawOutputs]
-
-BOX_HEADS = (SsdHead,)  # those that give Detections, for isinstance
 
 _Decoder = Callable[[Any, Outputs, View], Result]  # Any: the head of the same row
 _DECODERS: Dict[type, _Decoder] = {
     SsdHead: decode_ssd,
+    Yolov5Head: decode_yolov5,
+    Yolov8Head: decode_yolov8,
+    EndToEndHead: decode_end_to_end,
+    YoloxHead: decode_yolox,
+    FastestDetHead: decode_fastestdet,
+    YunetHead: decode_yunet,
+    DflHead: decode_dfl,
     ClassifyHead: decode_classes,
     RawHead: summarise,
 }
+# What gives Detections, for isinstance: the members of BoxHead, as type checkers want them.
+BOX_HEADS = (
+    SsdHead, Yolov5Head, Yolov8Head, EndToEndHead, YoloxHead, FastestDetHead, YunetHead, DflHead,
+)  # fmt: skip
 
 
 def decode(
@@ -61,3 +85,16 @@ def task_of(head: Head) -> str:
     if isinstance(head, BOX_HEADS):
         return "detect"
     return "classify" if isinstance(head, ClassifyHead) else "raw"
+
+
+def output_names(head: Head) -> Tuple[Tuple[str, str], ...]:
+    """(field, output) of every output of the model that the head reads.
+
+    >>> output_names(YunetHead(strides=(8,)))
+    (('scores', 'cls_8'), ('objectness', 'obj_8'), ('boxes', 'bbox_8'))
+    """
+    fields = [name for name in ("output", "scores", "objectness", "boxes") if hasattr(head, name)]
+    named = [(field, getattr(head, field)) for field in fields]
+    if isinstance(head, (YunetHead, DflHead)):
+        return tuple((field, f"{name}{s}") for s in head.strides for field, name in named)
+    return tuple(named)

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import functools
-from typing import NamedTuple, Tuple
+from typing import Any, NamedTuple, Tuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from calib.preprocess import Preprocess
+from edge.heads.limits import corners
 
-__all__ = ["Cells", "cells_of", "check_strides", "map_hw"]
+__all__ = ["Cells", "boxes_from_offsets", "cells_of", "check_strides", "map_hw"]
+
+CELLS_MAX = 1e5  # cells a box may lie away from its own, and
+EXPONENT_MAX = 10.0  # exp(10) cells wide at most: wild codes stay finite, and end outside the frame
 
 
 class Cells(NamedTuple):
@@ -33,6 +37,18 @@ def cells_of(preprocess: Preprocess, strides: Tuple[int, ...]) -> Cells:
     ((10, 2), [1.0, 1.0], [32.0, 32.0])
     """
     return _cells(tuple((*map_hw(preprocess, stride), stride) for stride in strides))
+
+
+def boxes_from_offsets(
+    codes: NDArray[Any], cells: Cells, cell: NDArray[np.intp]
+) -> NDArray[np.float64]:
+    """Codes x y w h (N, 4) of these cells -> xyxy (N, 4) in pixels of the input.
+
+    centre = (p + cell) * stride      size = exp(p) * stride
+    """
+    code, stride = codes.astype(np.float64), cells.stride[cell]
+    centre = (np.clip(code[:, :2], -CELLS_MAX, CELLS_MAX) + cells.xy[cell]) * stride
+    return corners(centre, np.exp(np.minimum(code[:, 2:], EXPONENT_MAX)) * stride)
 
 
 def check_strides(strides: Tuple[int, ...]) -> None:

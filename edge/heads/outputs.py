@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from edge.errors import HeadError
 
-__all__ = ["Outputs", "Shape", "output", "overflow", "probability", "threshold"]
+__all__ = ["Outputs", "Shape", "check_columns", "output", "overflow", "probability", "threshold"]
 
 PROBABILITY_MAX = 1.01  # INT8 and FP16 may round a little past 1
 
@@ -41,6 +41,15 @@ def output(
     if array.size == 0 or bool(np.isnan(array).any()):
         raise overflow(name, f"{int(np.isnan(array).sum())} NaN", array.size)
     return array
+
+
+def check_columns(name: str, found: int, least: int, expected: str) -> None:
+    """Raise HeadError when a box has fewer numbers than its coordinates and one class take."""
+    if found < least:
+        raise HeadError(
+            name, found=f"{found} numbers a box", expected=f"{least} or more, {expected}",
+            cure="name another head, or export the model as this one reads it",
+        )  # fmt: skip
 
 
 def overflow(name: str, what: str, size: int) -> HeadError:
