@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import numpy as np
@@ -35,11 +35,13 @@ from compress.resample import measured
 from devices.budget import Measurement
 from devices.errors import JetpressError
 from edge.frames import Detections
-from edge.heads import Head, SsdHead, decode
+from edge.heads import BoxHead, Head, decode
 
 __all__ = ["Accuracy", "EvaluationError", "accuracy", "accuracy_drop", "decibels", "detections",
            "judging_head", "outputs", "signal_and_noise", "sqnr_db", "top1_drop",
            "top_accuracy"]  # fmt: skip
+
+_Boxes = TypeVar("_Boxes", bound=BoxHead)
 
 _SCORE_MIN = 0.01  # the tail of the precision curve; what lies below it adds under half a point
 
@@ -201,8 +203,8 @@ def detections(
     return found
 
 
-def judging_head(head: SsdHead) -> SsdHead:
-    """The same head down to the low scores that average precision needs."""
+def judging_head(head: _Boxes) -> _Boxes:
+    """The same detector's head down to the low scores that average precision needs."""
     return msgspec.structs.replace(head, score_min=_SCORE_MIN, top_k=100)
 
 
