@@ -26,7 +26,7 @@ from edge.export import (
 )
 from edge.export.nvinfer import Value, section
 from edge.export.plan import build_script, check_dla, plan_model
-from edge.heads import ClassifyHead, SsdHead
+from edge.heads import BOX_HEADS, BoxHead, ClassifyHead, EndToEndHead, Head, SsdHead
 
 __all__ = ["CONFIG", "plan_config", "preprocess_keys"]
 
@@ -34,7 +34,7 @@ CONFIG = "config_infer_primary.txt"
 LABELS = "labels.txt"
 NETWORK_MODE = {"fp32": 0, "int8": 1, "fp16": 2}
 DETECTOR, CLASSIFIER, OTHER = 0, 1, 100  # network-type
-NMS = 2  # cluster-mode
+NMS, NO_CLUSTERING = 2, 4  # cluster-mode
 BILINEAR = 1  # scaling-filter
 SCALE_SPREAD_MAX = 1e-6  # of the standard deviations: what float32 cannot tell apart
 
@@ -124,24 +124,41 @@ def _head_keys(
     head, count = bundle.manifest.head, len(bundle.manifest.classes)
     if isinstance(head, ClassifyHead):
         return _classifier_keys(head, options)
-    if not isinstance(head, SsdHead) or options.parser is None:
-        note = (f"network-type 100: nvinfer has no parser for {_head_name(bundle)}, so it "
+    if not isinstance(head, BOX_HEADS) or options.parser is None:
+        note = (f"network-type 100: nvinfer has no parser for {_head_name(head)}, so it "
                 "attaches the raw outputs (output-tensor-meta) and draws no boxes")  # fmt: skip
         cure = "to have it draw them, write a parser library and export with --parser LIB:FUNCTION"
         return {"network-type": OTHER, "output-tensor-meta": True}, {}, (note, cure)
-    library, function = options.parser
+    return _detector_keys(head, count, options.parser)
+
+
+def _detector_keys(
+    head: BoxHead, classes: int, parser: Tuple[str, str]
+) -> Tuple[Dict[str, Value], Dict[str, Value], Tuple[str, ...]]:
+    library, function = parser
+    alone = isinstance(head, EndToEndHead)  # its boxes stand for nobody else: nothing to cluster
     keys: Dict[str, Value] = {
-        "network-type": DETECTOR, "num-detected-classes": count, "cluster-mode": NMS,
+        "network-type": DETECTOR, "num-detected-classes": classes,
+        "cluster-mode": NO_CLUSTERING if alone else NMS,
         "custom-lib-path": library, "parse-bbox-func-name": function,
     }  # fmt: skip
-    classes: Dict[str, Value] = {
-        "pre-cluster-threshold": head.score_min, "nms-iou-threshold": head.iou_max,
-        "topk": head.top_k,
-    }  # fmt: skip
+    limits: Dict[str, Value] = {"pre-cluster-threshold": head.score_min}
+    if not isinstance(head, EndToEndHead):
+        limits["nms-iou-threshold"] = head.iou_max
+    limits["topk"] = head.top_k
+    note = f"{function} of {library} must decode {_duty(head)}"
+    return keys, limits, (note,)
+
+
+def _duty(head: BoxHead) -> str:
+    """What the parser library has to do, in words."""
+    if not isinstance(head, SsdHead):
+        scores = "scores still want their sigmoid" if head.logits else "scores are probabilities"
+        return f"{_head_name(head)} as the manifest describes it: {scores}; labels from class 0"
     first = "class 1 of the logits, class 0 is background" if head.background else "class 0"
-    note = (f"{function} of {library} must decode the SSD head: sigmoid scores, anchors and "
+    scores = "softmax" if head.softmax else "sigmoid"
+    return (f"the SSD head: {scores} scores, anchors and "
             f"variances of the manifest; the first label is {first}")  # fmt: skip
-    return keys, classes, (note,)
 
 
 def _classifier_keys(
@@ -177,8 +194,12 @@ def _device(options: ExportOptions) -> str:
     return f"dla{options.dla_cores[0]}" if options.dla_cores else "gpu0"
 
 
-def _head_name(bundle: Bundle) -> str:
-    return "an SSD head" if isinstance(bundle.manifest.head, SsdHead) else "a raw head"
+def _head_name(head: Head) -> str:
+    """As its tag in the manifest: an SSD head, a yolov8 head."""
+    if isinstance(head, SsdHead):
+        return "an SSD head"
+    tag = str(type(head).__struct_config__.tag)
+    return f"an {tag} head" if tag[0] in "aeiou" else f"a {tag} head"
 
 
 def _plan_notes(bundle: Bundle) -> Tuple[str, ...]:
