@@ -2,31 +2,31 @@
 
 A batch is a pure function of its step; so are the learning rate and what torch draws meanwhile
 (dropout), which is seeded anew at every step. A checkpoint therefore holds only the weights, the
-optimizer and the running average; a run that was killed and resumed ends in the same bytes as one
-that was not (one machine, one thread count).
+optimizer, the running average and what the held-out loss was so far; a run that was killed and
+resumed ends in the same bytes as one that was not (one machine, one thread count).
 """
 
 from __future__ import annotations
 
 import contextlib
 import math
-import pickle
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from devices.errors import JetpressError
+from compress.train_events import Events, Silent
+from compress.train_means import Means, place_of, placed
+from compress.train_plan import Checkpoint, Schedule, TrainError, Watch, learning_rate
+from compress.train_state import State
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
 
-__all__ = ["Checkpoint", "Schedule", "Tick", "TrainError", "TrainLog", "deterministic",
-           "learning_rate", "train"]  # fmt: skip
+    Loss = Callable[[nn.Module, int], torch.Tensor]
 
-
-class TrainError(JetpressError):
-    """Training cannot go on: the loss is not a number, or there is nothing to train."""
+__all__ = ["Checkpoint", "Means", "Schedule", "Tick", "TrainError", "TrainLog", "Watch",
+           "deterministic", "learning_rate", "train"]  # fmt: skip
 
 
 class Tick(Protocol):
@@ -36,63 +36,31 @@ class Tick(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Schedule:
-    """How long and how hard to train; shares are fractions of `steps`, 0..1."""
-
-    steps: int = 300
-    lr_max: float = 2e-3
-    warmup_share: float = 0.15  # the rate rises for this share of the steps, then falls
-    lr_start_ratio: float = 0.1  # of lr_max, at the first step
-    lr_end_ratio: float = 0.01  # of lr_max, at the last step
-    weight_decay: float = 1e-4  # matrices and kernels only, never biases or norms
-    clip_norm: float = 5.0  # of the whole gradient; 0 clips nothing
-    ema_decay: float = 0.0  # running average of the weights; 0 keeps the last weights
-    live_norm_share: float = 0.0  # BatchNorm uses batch statistics for this share, then is frozen
-    seed: int = 0  # of what torch draws in a step, 0 or more
-
-    def __post_init__(self) -> None:
-        for name in ("warmup_share", "live_norm_share", "lr_start_ratio", "lr_end_ratio"):
-            if not 0.0 <= getattr(self, name) <= 1.0:
-                raise ValueError(f"{name} must be 0..1, not {getattr(self, name)}")
-        if self.steps < 0 or self.seed < 0 or not 0.0 <= self.ema_decay < 1.0:
-            raise ValueError(
-                f"steps {self.steps} and seed {self.seed} must be 0 or more, "
-                f"ema_decay {self.ema_decay} below 1"
-            )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Checkpoint:
-    """Where to keep the state of an unfinished run, and which run it belongs to."""
-
-    path: Path
-    key: str  # everything that decides the result; a checkpoint with another key is ignored
-    every_steps: int = 25
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class TrainLog:
-    """What happened: the loss of each step run here, and the step it resumed from."""
+    """What happened: the loss of each step run here, and the step it resumed from.
+
+    `held_out` are (steps done, loss) of every evaluation, those before a kill too; `best_step` is
+    when the weights that were kept were reached, None when nobody watched. `stopped_at` is the
+    number of steps after which patience ended the training, None when it ran to its end.
+    """
 
     losses: tuple[float, ...]
     resumed_from: int = 0
+    held_out: tuple[tuple[int, float], ...] = ()
+    best_step: int | None = None
+    stopped_at: int | None = None
+    device: str = "cpu"
+    precision: str = "fp32"
 
-
-def learning_rate(step: int, schedule: Schedule) -> float:
-    """One cycle: a cosine up to `lr_max`, a cosine down to the end.
-
-    >>> s = Schedule(steps=100, lr_max=1.0, warmup_share=0.2, lr_start_ratio=0.0, lr_end_ratio=0.0)
-    >>> [round(learning_rate(step, s), 2) for step in (0, 10, 20, 60, 100)]
-    [0.0, 0.5, 1.0, 0.5, 0.0]
-    """
-    rise = schedule.warmup_share * schedule.steps
-    if step < rise:
-        share, low = step / rise, schedule.lr_start_ratio
-        height = 0.5 - 0.5 * math.cos(math.pi * share)
-    else:
-        share, low = (step - rise) / max(schedule.steps - rise, 1.0), schedule.lr_end_ratio
-        height = 0.5 + 0.5 * math.cos(math.pi * min(share, 1.0))
-    return schedule.lr_max * (low + (1.0 - low) * height)
+    @property
+    def words(self) -> str:
+        """Where and how it ran, and how it ended, for people."""
+        words = f"{self.resumed_from + len(self.losses)} steps on {self.device} in {self.precision}"
+        if self.held_out:
+            words += f", best on held-out frames after {self.best_step}"
+        if self.stopped_at is not None:
+            words += f"; stopped after {self.stopped_at}, as they were no better since"
+        return words
 
 
 @contextlib.contextmanager
@@ -123,111 +91,98 @@ def deterministic(*, seed: int, threads: int) -> Iterator[None]:
 
 
 def train(
-    model: torch.nn.Module,
-    loss_at: Callable[[torch.nn.Module, int], torch.Tensor],
+    model: nn.Module,
+    loss_at: Loss,
     schedule: Schedule,
     *,
     tick: Tick | None = None,
     checkpoint: Checkpoint | None = None,
+    means: Means | None = None,
 ) -> TrainLog:
     """Train `model` in place with AdamW; `loss_at(model, step)` is the scalar loss of that step.
 
-    The model is left in evaluation mode, with the averaged weights when `ema_decay` is set, and
-    torch's generator as it was found.
+    The model is left on the CPU in evaluation mode, with the weights of the lowest held-out loss
+    when somebody watches, else the averaged ones when `ema_decay` is set; torch's generator is left
+    as it was found. On a GPU, or in a lower precision, `loss_at` is given the model in a wrapper
+    that takes inputs from anywhere and returns FP32 on the device.
     Ctrl-C leaves the last checkpoint; the checkpoint is removed when training ends.
 
     Raises:
-        TrainError: the loss is not finite, or the model has no parameter that can be trained.
+        TrainError: a loss is not finite, the model has no parameter that can be trained, or the
+            device or precision is not there.
     """
     import torch
 
-    state = _State(model, schedule)
+    means = means or Means()
+    place = place_of(means)
+    state = State(model.to(place.device), schedule, place)
+    view = placed(model, place)
     resumed = state.load(checkpoint)
-    losses = []
-    with torch.random.fork_rng(devices=()):
+    teller = _Teller(state, tick, checkpoint, means.events or Silent())
+    losses: list[float] = []
+    with teller.from_step(resumed), torch.random.fork_rng(devices=place.generators):
         for step in range(resumed, schedule.steps):
+            if state.gave_up(means.watch):
+                break
             torch.manual_seed(_seed_of(schedule.seed, step))
-            losses.append(_one_step(state, loss_at, step))
-            if tick is not None:
-                tick.update(step + 1)
-            if checkpoint is not None and (step + 1) % checkpoint.every_steps == 0:
-                state.save(checkpoint, step + 1)
+            losses.append(_one_step(state, view, loss_at, step))
+            teller.trained(step, losses[-1])
+            if means.watch is not None and _asked(means.watch, step + 1, schedule.steps):
+                teller.judged(step + 1, state.judge(means.watch, view, step + 1))
+            teller.keep(step + 1)
     state.finish()
     if checkpoint is not None:
         checkpoint.path.unlink(missing_ok=True)
-    return TrainLog(losses=tuple(losses), resumed_from=resumed)
+    return _log(state, losses, resumed, means.watch)
 
 
-class _State:
-    """Weights, optimizer and running average of one run."""
+def _asked(watch: Watch, done: int, steps: int) -> bool:
+    return done % watch.every_steps == 0 or done == steps
 
-    def __init__(self, model: torch.nn.Module, schedule: Schedule) -> None:
-        import torch
 
-        parameters = [p for p in model.parameters() if p.requires_grad]
-        if not parameters:
-            raise TrainError(
-                type(model).__name__,
-                found="no parameter that requires a gradient",
-                expected="at least one",
-                cure="pass a float model that can be trained",
-            )
-        groups = [
-            {
-                "params": [p for p in parameters if p.ndim > 1],
-                "weight_decay": schedule.weight_decay,
-            },
-            {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-        ]
-        self.model, self.schedule, self.parameters = model, schedule, parameters
-        self.optimizer = torch.optim.AdamW([g for g in groups if g["params"]], lr=schedule.lr_max)
-        self.ema = {k: v.detach().clone() for k, v in self._averaged()}
+def _log(state: State, losses: list[float], resumed: int, watch: Watch | None) -> TrainLog:
+    return TrainLog(
+        losses=tuple(losses),
+        resumed_from=resumed,
+        held_out=tuple(state.held_out),
+        best_step=state.best_step if state.best else None,
+        stopped_at=resumed + len(losses) if state.gave_up(watch) else None,
+        device=str(state.place.device),
+        precision=state.place.precision,
+    )
 
-    def _averaged(self) -> Iterator[tuple[str, torch.Tensor]]:
-        if self.schedule.ema_decay:
-            yield from ((k, v) for k, v in self.model.state_dict().items() if v.is_floating_point())
 
-    def average(self, step: int) -> None:
-        # A young average would be mostly the first weights: let it forget faster at the start.
-        decay = min(self.schedule.ema_decay, (1.0 + step) / (10.0 + step))
-        for name, value in self._averaged():
-            self.ema[name].lerp_(value.detach(), 1.0 - decay)
+@dataclass(frozen=True, slots=True)
+class _Teller:
+    """Tells what happens: a bar, event files, and the checkpoint that a killed run goes on from."""
 
-    def finish(self) -> None:
-        if self.ema:
-            self.model.load_state_dict(self.ema, strict=False)
-        self.model.eval()
+    state: State
+    tick: Tick | None
+    checkpoint: Checkpoint | None
+    events: Events
 
-    def save(self, checkpoint: Checkpoint, step: int) -> None:
-        import torch
-
-        saved = {
-            "key": checkpoint.key,
-            "step": step,
-            "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "ema": self.ema,
-        }
-        partial = checkpoint.path.with_suffix(".partial")
-        torch.save(saved, partial)
-        partial.replace(checkpoint.path)
-
-    def load(self, checkpoint: Checkpoint | None) -> int:
-        """The step to go on from: 0 unless a checkpoint of this very run is there."""
-        import torch
-
-        if checkpoint is None or not checkpoint.path.is_file():
-            return 0
+    @contextlib.contextmanager
+    def from_step(self, step: int) -> Iterator[None]:
+        self.events.begin(step)
         try:
-            saved: dict[str, Any] = torch.load(checkpoint.path, weights_only=True)
-        except (RuntimeError, EOFError, pickle.UnpicklingError):
-            return 0  # cut short by a full disk: the pass starts again
-        if saved.get("key") != checkpoint.key:
-            return 0
-        self.model.load_state_dict(saved["model"])
-        self.optimizer.load_state_dict(saved["optimizer"])
-        self.ema = saved["ema"]
-        return int(saved["step"])
+            yield
+        finally:
+            self.events.close()
+
+    def trained(self, step: int, loss: float) -> None:
+        self.events.scalar("loss/train", loss, step)
+        self.events.scalar("learning_rate", learning_rate(step, self.state.schedule), step)
+        if self.tick is not None:
+            self.tick.update(step + 1)
+
+    def judged(self, done: int, loss: float) -> None:
+        self.events.scalar("loss/held_out", loss, done - 1)
+
+    def keep(self, done: int) -> None:
+        if self.checkpoint is not None and done % self.checkpoint.every_steps == 0:
+            # First the events: a resumed run tells none of those before its checkpoint again.
+            self.events.flush()
+            self.state.save(self.checkpoint, done)
 
 
 def _seed_of(seed: int, step: int) -> int:
@@ -237,24 +192,17 @@ def _seed_of(seed: int, step: int) -> int:
     return int(np.random.SeedSequence([seed, step]).generate_state(1, np.uint64)[0])
 
 
-def _one_step(
-    state: _State, loss_at: Callable[[torch.nn.Module, int], torch.Tensor], step: int
-) -> float:
+def _one_step(state: State, view: nn.Module, loss_at: Loss, step: int) -> float:
     import torch
 
     schedule = state.schedule
-    for group in state.optimizer.param_groups:
-        group["lr"] = learning_rate(step, schedule)
-    state.model.train(step < schedule.live_norm_share * schedule.steps)
-    loss = loss_at(state.model, step)
+    view.train(step < schedule.live_norm_share * schedule.steps)
+    loss = loss_at(view, step)
     value = float(loss.detach())
     if not math.isfinite(value):
         raise TrainError(f"step {step}", found=f"a loss of {value}", expected="a finite number",
                          cure=f"lower the learning rate (lr_max is {schedule.lr_max})")  # fmt: skip
     state.optimizer.zero_grad(set_to_none=True)
-    torch.autograd.backward(loss)
-    if schedule.clip_norm:
-        torch.nn.utils.clip_grad_norm_(state.parameters, schedule.clip_norm)
-    state.optimizer.step()
-    state.average(step)
+    torch.autograd.backward(state.scaler.scale(loss))
+    state.update(step)
     return value
