@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,15 +15,15 @@ from compress.stages import Judge
 from devices.budget import Measurement, Refusal
 from devices.forecast import forecast
 from devices.profile import Profile
-from devices.report import COLUMNS, Figure, Input, Stage
+from devices.report import COLUMNS, Figure, Input, Stage, Table
 from edge.bundle import Bundle
 from edge.gate import Judgement, read_costs
 
 if TYPE_CHECKING:
     from compress.job import Job
 
-__all__ = ["Finished", "Row", "doubts", "float_words", "refusal_words", "report_run", "row_words",
-           "stage_row"]  # fmt: skip
+__all__ = ["Added", "Finished", "Row", "doubts", "float_words", "refusal_words", "report_run",
+           "row_words", "stage_row"]  # fmt: skip
 
 SHOTS = 4  # frames drawn before and after
 SQNR_DOUBT_DB = 15.0  # in INT8, nets of the peers below it lost 0.9 points of AP or more
@@ -107,6 +107,16 @@ def float_words(row: Row) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Added:
+    """What a report shows beside its own run: of the search that led to it."""
+
+    tables: tuple[Table, ...] = ()
+    figures: tuple[Figure, ...] = ()
+    refusals: tuple[Refusal, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class Finished:
     """A run that is over: every stage, the sealed result, its judgement, what else was found."""
 
@@ -116,6 +126,7 @@ class Finished:
     refusals: tuple[Refusal, ...]
     inputs: tuple[Input, ...]
     notes: tuple[str, ...] = ()
+    added: Added = field(default_factory=Added)
 
 
 def report_run(job: Job, finished: Finished, judge: Judge) -> tuple[Path, ...]:
@@ -132,10 +143,16 @@ def report_run(job: Job, finished: Finished, judge: Judge) -> tuple[Path, ...]:
         stages=tuple(row.stage for row in finished.rows),
         lineage=manifest.lineage,
         bundle_sha256=finished.bundle.sha256,
-        tables=judge.tables(finished.rows[-1].bundle),
-        refusals=(*finished.refusals, *manifest.refusals, *doubts(finished.rows[-1])),
+        tables=(*finished.added.tables, *judge.tables(finished.rows[-1].bundle)),
+        refusals=(
+            *finished.refusals,
+            *manifest.refusals,
+            *doubts(finished.rows[-1]),
+            *finished.added.refusals,
+        ),
         inputs=(model, *finished.inputs),
         notes=(
+            *finished.added.notes,
             *finished.notes,
             f"Made with {tools}; {job.threads} threads, seed {job.seed}.",
         ),
@@ -143,7 +160,8 @@ def report_run(job: Job, finished: Finished, judge: Judge) -> tuple[Path, ...]:
     )
     report = build_report(run)
     pictures = _pictures(finished.rows, judge)
-    return write_reports(report, job.folder, figures_of(report, (pictures,)))
+    drawn = (*finished.added.figures, pictures)
+    return write_reports(report, job.folder, figures_of(report, drawn))
 
 
 def _pictures(rows: tuple[Row, ...], judge: Judge) -> Figure | None:
