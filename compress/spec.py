@@ -1,16 +1,18 @@
 """What a model file does not say of itself: how pixels enter and what its outputs mean.
 
-A `--spec FILE.toml` says it; without one it is assumed, and every assumption is a counted Refusal.
+A `--spec FILE.toml` says it; what it leaves out is assumed, and every assumption is a counted
+Refusal.
 
     classes = ["cat", "dog"]
     [preprocess]                 # fields of calib.Preprocess; the size comes from the model
     mean = [123.7, 116.3, 103.5]
     std = [58.4, 57.1, 57.4]
-    [head]                       # one of edge.heads
-    type = "classify"
-    output = "logits"
+    [head]                       # one of edge.heads, with its fields
+    type = "yolov8"              # classify, ssd, yolov5, yolov8, end-to-end, yolox, yunet,
+    output = "output0"           # fastestdet, dfl or raw
+    score_min = 0.4
 
-SpecError (a JetpressError)   the file cannot be read, or has a field nobody knows
+SpecError (a JetpressError)   the file cannot be read, has a field nobody knows, or does not fit
 """
 
 from __future__ import annotations
@@ -21,11 +23,12 @@ from typing import Any
 import msgspec
 
 from calib.preprocess import Preprocess
+from compress.layouts import Layout, layout_of, misfit, unread, usual_pixels
 from devices.budget import Refusal
 from devices.errors import JetpressError, nearest
 from devices.tomlfile import read_toml
 from edge.bundle import TensorSpec
-from edge.heads import ClassifyHead, Head, RawHead
+from edge.heads import Head, RawHead, output_names
 
 __all__ = ["ModelSpec", "SpecError", "assumed_spec", "load_spec"]
 
@@ -47,17 +50,67 @@ def load_spec(
     path: Path | None, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]
 ) -> ModelSpec:
     """Read a spec file, or assume one; the image size is taken from the model's first input."""
-    assumed = assumed_spec(inputs, outputs)
     if path is None:
-        return assumed
+        return assumed_spec(inputs, outputs)
+    size = _input_size(inputs)
     given: dict[str, Any] = read_toml(path, dict, SpecError)
-    height, width = assumed.preprocess.height, assumed.preprocess.width
+    spec = _completed(path, given, size, outputs)
+    asked = (spec.preprocess.height, spec.preprocess.width)
+    if asked != size:
+        raise SpecError(
+            f"{path}: [preprocess]",
+            found=f"{asked[0]} x {asked[1]} px",
+            expected=f"{size[0]} x {size[1]} px, the model's input {inputs[0].name!r}",
+            cure="leave height and width out, they come from the model",
+        )
+    _check_outputs(path, spec, outputs)
+    notes = (*spec.assumptions, *unread(spec.head, outputs))
+    return msgspec.structs.replace(spec, assumptions=notes)
+
+
+def assumed_spec(inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]) -> ModelSpec:
+    """What `compress.layouts` recognises, with the pixels usual for it; else raw outputs.
+
+    Raises SpecError when the first input is not one image (1, 3, H, W) of float32.
+    """
+    height, width = _input_size(inputs)
+    layout = layout_of(outputs, Preprocess(height=height, width=width), None)
+    preprocess = usual_pixels(layout.head, height, width)
+    reason = "no --spec was given, and a model file does not say how pixels enter it"
+    note = _assumed(reason, f"{_pixels(preprocess)}; {_meaning(layout)}")
+    return ModelSpec(
+        preprocess=preprocess,
+        head=layout.head,
+        assumptions=(note, *unread(layout.head, outputs)),
+    )
+
+
+def _completed(
+    path: Path, given: dict[str, Any], size: tuple[int, int], outputs: tuple[TensorSpec, ...]
+) -> ModelSpec:
+    """What the file says, and what is assumed where it says nothing."""
+    height, width = size
+    named = given.get("classes")
+    count = len(named) if isinstance(named, list) else None
+    layout = layout_of(outputs, Preprocess(height=height, width=width), count)
+    notes = []
+    if "head" not in given:
+        notes.append(_assumed(f"{path.name} has no [head]", _meaning(layout)))
     pixels = given.get("preprocess", {})
     if isinstance(pixels, dict):  # anything else is refused below, with its address
-        given["preprocess"] = {"height": height, "width": width, **pixels}
-    given.setdefault("head", msgspec.to_builtins(assumed.head))
+        pixels = {"height": height, "width": width, **pixels}
+    head = given.get("head", msgspec.to_builtins(layout.head))
+    spec = _converted(path, {**given, "preprocess": pixels, "head": head})
+    if "preprocess" not in given:
+        usual = usual_pixels(spec.head, height, width)
+        notes.append(_assumed(f"{path.name} has no [preprocess]", _pixels(usual)))
+        spec = msgspec.structs.replace(spec, preprocess=usual)
+    return msgspec.structs.replace(spec, assumptions=(*spec.assumptions, *notes))
+
+
+def _converted(path: Path, given: dict[str, Any]) -> ModelSpec:
     try:
-        spec = msgspec.convert(given, ModelSpec, strict=False)
+        return msgspec.convert(given, ModelSpec, strict=False)
     except msgspec.ValidationError as error:
         raise SpecError(
             str(path),
@@ -65,36 +118,30 @@ def load_spec(
             expected="classes, [preprocess] and [head]",
             cure="compare with the example at the top of compress/spec.py",
         ) from error
-    asked = (spec.preprocess.height, spec.preprocess.width)
-    if asked != (height, width):
-        raise SpecError(
-            f"{path}: [preprocess]",
-            found=f"{asked[0]} x {asked[1]} px",
-            expected=f"{height} x {width} px, the model's input {inputs[0].name!r}",
-            cure="leave height and width out, they come from the model",
-        )
-    _check_outputs(path, spec.head, outputs)
-    return spec
 
 
-def _check_outputs(path: Path, head: Head, outputs: tuple[TensorSpec, ...]) -> None:
-    known = tuple(spec.name for spec in outputs)
-    for key in ("output", "scores", "boxes"):
-        name = getattr(head, key, None)
-        if name is not None and name not in known:
+def _check_outputs(path: Path, spec: ModelSpec, outputs: tuple[TensorSpec, ...]) -> None:
+    known = tuple(output.name for output in outputs)
+    for field, name in output_names(spec.head):
+        if name not in known:
             raise SpecError(
-                f"{path}: [head] {key}",
+                f"{path}: [head] {field}",
                 found=f"{name!r}",
                 expected=f"an output of the model: {', '.join(known)}",
                 cure=nearest(name, known),
             )
+    fault = misfit(spec.head, outputs, spec.preprocess)
+    if fault is not None:
+        raise SpecError(
+            f"{path}: [head]",
+            found=f"{fault.where}: {fault.found}",
+            expected=fault.expected,
+            cure=fault.cure,
+        )
 
 
-def assumed_spec(inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]) -> ModelSpec:
-    """RGB scaled to 0..1, stretched; one (1, K) output is a classifier, anything else stays raw.
-
-    Raises SpecError when the first input is not one image (1, 3, H, W) of float32.
-    """
+def _input_size(inputs: tuple[TensorSpec, ...]) -> tuple[int, int]:
+    """Height and width of the one image that enters."""
     shape = inputs[0].shape
     floats = all(spec.dtype == "float32" for spec in inputs)
     if len(inputs) != 1 or len(shape) != 4 or shape[:2] != (1, 3) or not floats:
@@ -105,23 +152,21 @@ def assumed_spec(inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]
             expected="one input of shape [1, 3, height, width] in float32",
             cure="export the model with batch 1, channels first and float pixels",
         )
-    preprocess = Preprocess(height=shape[2], width=shape[3])
-    head: Head = RawHead()
-    if len(outputs) == 1 and len(outputs[0].shape) == 2:
-        head = ClassifyHead(output=outputs[0].name)
-    words = "RGB / 255, stretched to the input" + (
-        "; one output of shape (1, K) read as class scores"
-        if head != RawHead()
-        else "; raw outputs"
-    )
-    return ModelSpec(
-        preprocess=preprocess,
-        head=head,
-        assumptions=(
-            Refusal(
-                what="reading the model's meaning",
-                reason="no --spec was given, and a model file does not say how pixels enter it",
-                instead=f"assumed: {words}",
-            ),
-        ),
-    )
+    return shape[2], shape[3]
+
+
+def _assumed(reason: str, words: str) -> Refusal:
+    return Refusal(what="reading the model's meaning", reason=reason, instead=f"assumed: {words}")
+
+
+def _pixels(preprocess: Preprocess) -> str:
+    scale = "" if preprocess.std[0] == 1 else f" / {preprocess.std[0]:g}"
+    how = {"stretch": "stretched to the input", "letterbox": "boxed into the input"}
+    return f"{preprocess.colour.upper()}{scale}, {how[preprocess.resize]}"
+
+
+def _meaning(layout: Layout) -> str:
+    if layout.also and layout.head == RawHead():
+        fit = " or ".join(layout.also)
+        return f"{layout.words}; their shape fits {fit} too: name it as the type of [head]"
+    return layout.words
