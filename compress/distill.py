@@ -13,16 +13,13 @@ Two kinds of teaching, both without human labels:
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
 
-from compress.groups import groups_of
-from compress.importance import taylor_importance
 from compress.scene import Augment, LabelledScene, SceneBatch
 from compress.train import Checkpoint, Schedule, Tick, TrainLog, deterministic, train
 from devices.errors import JetpressError
@@ -38,7 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = ["DistilError", "DistilOptions", "Pair", "Run", "check_outputs", "distil_outputs",
            "distil_scene", "frame_batches", "kd_loss", "named_outputs", "require_boxes",
-           "scene_importance", "scene_loss"]  # fmt: skip
+           "scene_loss"]  # fmt: skip
 
 
 class DistilError(JetpressError):
@@ -180,39 +177,6 @@ def scene_loss(
     target = torch.from_numpy(np.stack([t.codes for t in batch.targets]))
     boxes = functional.smooth_l1_loss(codes[positive], target[positive], reduction="sum") / count
     return classes + box_weight * boxes
-
-
-def scene_importance(
-    model: nn.Module, scene: LabelledScene, batches: int, run: Run
-) -> dict[str, NDArray[np.float64]]:
-    """Importance of every channel for the scene loss, on 8 images for each of `batches`.
-
-    They pass in halves: the unpruned net keeps some 0.1 GB an image for the way back.
-
-    The model is one of the zoo's (it has `arch`); it is left in evaluation mode, unchanged.
-
-    Raises:
-        DistilError: the scene has no frame, or not one box that teaches.
-    """
-    import torch
-
-    require_boxes(scene)
-
-    def losses() -> Iterator[Callable[[nn.Module], torch.Tensor]]:
-        for number in range(2 * batches):
-            batch = scene.batch(4, seed=run.seed + 1, step=number)
-            images = torch.from_numpy(batch.images).contiguous(memory_format=torch.channels_last)
-            yield functools.partial(_scene_loss_of, images=images, batch=batch)
-            if run.tick is not None:
-                run.tick.update((number + 1) // 2)
-
-    with deterministic(seed=run.seed, threads=run.threads):
-        return taylor_importance(model, groups_of(model.arch), losses())  # type: ignore[arg-type]  # nn.Module hides attribute types
-
-
-def _scene_loss_of(model: nn.Module, images: torch.Tensor, batch: SceneBatch) -> torch.Tensor:
-    logits, codes = model(images)
-    return scene_loss(logits, codes, batch, 1.0)
 
 
 def kd_loss(given: Outputs, wanted: Outputs, temperature: float) -> torch.Tensor:

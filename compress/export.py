@@ -27,7 +27,7 @@ from devices.errors import JetpressError, nearest
 if TYPE_CHECKING:
     import onnx
     import torch
-    from torch import nn
+    from torch import fx, nn
 
 __all__ = ["ExportError", "Names", "export_detector", "export_onnx", "load_factory", "users_code"]
 
@@ -74,11 +74,16 @@ def export_onnx(
 ) -> None:
     """Write `module` in eval mode as ONNX at exactly `opset`; the module is left as it was.
 
+    A graph module (a cut net) gets node names from the layers' paths, as other modules do.
     Raises `ExportError` when the exporter cannot express the module at that opset.
     """
     import onnx
+    from torch import fx
 
-    model = onnx.load_from_string(_traced(module, example_inputs, names, opset))
+    if isinstance(module, fx.GraphModule):
+        model = _graph_module(module, example_inputs, names, opset)
+    else:
+        model = onnx.load_from_string(_traced(module, example_inputs, names, opset))
     fold_constants(model)
     fold_pads(model.graph)
     name_weights(model.graph)
@@ -94,6 +99,23 @@ def export_onnx(
             cure="keep data-dependent shapes and branches out of forward()",
         ) from error
     path.write_bytes(model.SerializeToString(deterministic=True))
+
+
+def _graph_module(
+    module: fx.GraphModule, example_inputs: tuple[torch.Tensor, ...], names: Names, opset: int
+) -> onnx.ModelProto:
+    """The export of a graph: operation by operation, so that each node says whose it is."""
+    import onnx
+
+    from compress.channels.scoped import operation_of, readable_names, scoped
+
+    model = onnx.load_from_string(_traced(scoped(module), example_inputs, names, opset))
+    readable = readable_names(module)
+    for node in model.graph.node:
+        path = readable.get(operation_of(node.name))
+        if path is not None:
+            node.name = f"/{path}/{node.name.rpartition('/')[2]}"
+    return model
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Where a run starts: packaged default, ONNX file or a user's factory becomes a sealed bundle.
+"""Where a run starts: packaged default, ONNX or .pt2 file, or a user's factory, to a sealed bundle.
 
 ImportModelError (a JetpressError)   a model that cannot be read, or the board's parser cannot take
 """
@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -28,11 +29,14 @@ from compress.onnx_source import (
 )
 from compress.quantize.prepare import opset_of
 from compress.spec import ModelSpec, load_spec
-from compress.workshop import save_net
+from compress.workshop import Origin, note_origin, start_workshop
 from devices.profile import Profile
 from edge.bundle import Bundle, BundleError, Manifest, Step, TensorSpec, open_bundle, seal
 from edge.cost import costs_from_onnx
 from edge.heads import ClassifyHead, RawHead, SsdHead
+
+if TYPE_CHECKING:
+    from torch import nn
 
 __all__ = ["PACKAGED", "ImportModelError", "ModelSource", "import_model", "source_from_text"]
 
@@ -42,7 +46,7 @@ FACTORY = re.compile(r"^[A-Za-z_][\w.]*:[A-Za-z_][\w.]*$")
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSource:
-    """What the user named: `kind` is "packaged", "onnx" or "factory"."""
+    """What the user named: `kind` is "packaged", "onnx", "pt2" or "factory"."""
 
     kind: str
     name: str  # of the model, for the run folder and the report
@@ -67,10 +71,11 @@ def source_from_text(
         raise ImportModelError(
             text,
             found="no such file" if not path.exists() else "a folder",
-            expected="an ONNX file or package.module:factory",
+            expected="an ONNX or .pt2 file, or package.module:factory",
             cure="check the path, or leave MODEL out for the packaged person detector",
         )
-    return ModelSource(kind="onnx", name=path.stem, text=text, spec=spec, image_hw=image_hw)
+    kind = "pt2" if path.suffix == ".pt2" else "onnx"
+    return ModelSource(kind=kind, name=path.stem, text=text, spec=spec, image_hw=image_hw)
 
 
 def import_model(
@@ -85,7 +90,7 @@ def import_model(
     partial = store / "partial-import"
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir()
-    importers = {"packaged": _packaged, "onnx": _onnx_file, "factory": _factory}
+    importers = {"packaged": _packaged, "onnx": _onnx_file, "pt2": _pt2, "factory": _factory}
     manifest = importers[source.kind](source, profile, partial, weights)
     model_sha256 = hashlib.sha256((partial / "model.onnx").read_bytes()).hexdigest()
     line = Step(
@@ -138,7 +143,8 @@ def _packaged(
         ),
         opset=min(profile.opset_max, 17),
     )
-    save_net(folder, net, manifest)
+    origin = Origin(kind="packaged", arch=msgspec.json.decode(arch.to_json()))
+    start_workshop(folder, origin, net, manifest)
     return manifest
 
 
@@ -163,9 +169,25 @@ def _check_nothing_asked(source: ModelSource, size: int) -> None:
 def _factory(
     source: ModelSource, profile: Profile, folder: Path, weights: Callable[[str], Path]
 ) -> Manifest:
+    net = load_factory(source.text)
+    return _module(source, profile, folder, (net, Origin(kind="factory", factory=source.text)))
+
+
+def _pt2(
+    source: ModelSource, profile: Profile, folder: Path, weights: Callable[[str], Path]
+) -> Manifest:
+    from compress.pt2 import load_pt2
+
+    net = load_pt2(Path(source.text))
+    return _module(source, profile, folder, (net, Origin(kind="pt2")))
+
+
+def _module(
+    source: ModelSource, profile: Profile, folder: Path, opened: tuple[nn.Module, Origin]
+) -> Manifest:
     import torch
 
-    net = load_factory(source.text)
+    net, origin = opened
     height, width = source.image_hw or _asked_size(net, source)
     images = torch.zeros(1, 3, height, width)
     call = users_code(
@@ -178,9 +200,15 @@ def _factory(
     with call, torch.no_grad():
         outputs = _named_outputs(net(images), source)
     inputs = (TensorSpec(name="images", shape=(1, 3, height, width), dtype="float32"),)
-    spec = load_spec(source.spec, inputs, outputs)
+    own = getattr(net, "spec", None)
+    if source.spec is None and isinstance(own, ModelSpec):
+        pixels = msgspec.structs.replace(own.preprocess, height=height, width=width)
+        spec = msgspec.structs.replace(own, preprocess=pixels)
+    else:
+        spec = load_spec(source.spec, inputs, outputs)
     manifest = _manifest(source, spec, inputs, outputs, min(profile.opset_max, 17))
-    save_net(folder, net, manifest, factory=source.text)
+    carried = Path(source.text) if origin.kind == "pt2" else None
+    start_workshop(folder, origin, net, manifest, carried)
     model = load_onnx(folder / "model.onnx")
     check_for_board(model, source.text, profile)
     check_runs(model, source.text, inputs, outputs)
@@ -236,6 +264,7 @@ def _onnx_file(
     model, notes = raised_for_int8(model, profile)
     state_outputs(model, source.text)
     onnx.save_model(model, str(folder / "model.onnx"))
+    note_origin(folder, Origin(kind="onnx"))
     inputs = tensor_specs(model.graph.input, model)
     outputs = tensor_specs(model.graph.output, model)
     spec = load_spec(source.spec, inputs, outputs)

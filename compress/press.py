@@ -27,10 +27,11 @@ from compress.prune import PruneOptions
 from compress.quantize.float_layers import FloatRule
 from compress.quantize.fp16 import fp16_overflows
 from compress.quantize.int8 import Int8Options, load_model, quantize_int8
-from compress.teach import cut, label_key, teach_scene, teach_twin
-from compress.teacher import SceneTeacher
-from compress.workshop import ZOO_FAMILY, factory_of, family, has_workshop, save_net
+from compress.teach import cut, label_key, ready_to_cut, teach
+from compress.teacher import Itself, SceneTeacher
+from compress.workshop import closed, is_packaged, plans_of, save_net
 from devices.budget import Measurement, Refusal
+from devices.errors import JetpressError
 from edge.bundle import Bundle, Manifest
 from edge.gate import read_costs, write_accuracy
 
@@ -46,33 +47,54 @@ class Prune(PruneOptions, frozen=True, kw_only=True, forbid_unknown_fields=True)
     name: ClassVar[str] = "prune"
     precision: Literal["fp16", "int8"] = "fp16"  # that the run ends in; the recipe knows it
     label_frames: int = DistilOptions().label_frames
+    if_it_pays: bool = False  # a target out of reach is refused instead of an error
 
     def settings(self, context: Context) -> dict[str, Any]:
         mode = context.profile.mode(context.mode).name
         return settings_of(self, profile=context.profile.name, mode=mode, **_teaching(context))
 
     def requires(self, source: Bundle, context: Context) -> Refusal | None:
-        if family(source) != ZOO_FAMILY:
-            what = family(source) or "an ONNX file, whose weights cannot be trained here"
-            return Refusal(
-                what="pruning",
-                reason=f"which channels go together is known for {ZOO_FAMILY} nets, this is {what}",
-                instead="every channel stays",
-            )
-        if not isinstance(context.teacher, SceneTeacher):
-            return Refusal(
+        refusal = closed(source, "pruning") or _no_frames("pruning", context)
+        if refusal is None and context.teacher is None:
+            refusal = Refusal(
                 what="pruning",
                 reason="a cut net must learn again, and there is no teacher to learn from",
-                instead="every channel stays; leave --teacher out for the packaged one",
+                instead="every channel stays; leave --teacher out",
             )
-        return _no_frames("pruning", context)
+        if refusal is None:
+            refusal = _other_kind(source, context, "pruning")
+        if refusal is None and self.if_it_pays:
+            refusal = self._no_way(source, context)
+        return refusal
+
+    def _no_way(self, source: Bundle, context: Context) -> Refusal | None:
+        """Why cutting this net for this board does not pay; None when it does."""
+        try:
+            floor = ready_to_cut(source, self._pricing(context)).floor_ratio(self)
+        except JetpressError as error:
+            return Refusal(
+                what="pruning",
+                reason=f"{error.where}: found {error.found}; expected {error.expected}",
+                instead=f"every channel stays; {error.cure}",
+            )
+        if floor <= self.latency_ratio_max:
+            return None
+        return Refusal(
+            what="pruning",
+            reason=f"the narrowest net allowed is predicted at {floor:.2f} of the latency, "
+            f"{self.latency_ratio_max:g} was the aim: the time every kernel costs whatever its "
+            "width does not shrink",
+            instead="every channel stays; --prune RATIO cuts all the same",
+        )
+
+    def _pricing(self, context: Context) -> Pricing:
+        return Pricing(profile=context.profile, precision=self.precision, mode=context.mode)
 
     def apply(self, source: Bundle, folder: Path, context: Context) -> Manifest:
-        where = Pricing(profile=context.profile, precision=self.precision, mode=context.mode)
-        net, plan = cut(source, context, self, where, self.label_frames)
-        save_net(folder, net, source.manifest)
-        (folder / "workshop" / "prune_plan.json").write_text(plan.to_json(), encoding="utf-8")
-        return _next(source, refusals=plan.refusals)
+        pricing = self._pricing(context)
+        net, plans = cut(source, context, self, pricing, self.label_frames)
+        save_net(folder, net, source, plans)
+        return _next(source, refusals=plans[-1].refusals if plans else ())
 
     def ensures(self, source: Bundle, result: Bundle) -> None:
         before, after = read_costs(source), read_costs(result)
@@ -94,22 +116,22 @@ class Distil(DistilOptions, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         return settings_of(self, **_teaching(context))
 
     def requires(self, source: Bundle, context: Context) -> Refusal | None:
-        if not has_workshop(source):
-            reason = "an ONNX file holds no weights that can be trained here"
-        elif context.teacher is None:
+        refusal = closed(source, "distilling")
+        if refusal is not None:
+            return refusal
+        if context.teacher is None:
             reason = "there is no teacher"
-        elif isinstance(context.teacher, SceneTeacher) and family(source) != ZOO_FAMILY:
-            reason = "this teacher labels scenes, and the student is no detector of its kind"
+        elif isinstance(context.teacher, Itself) and not plans_of(source):
+            reason = "the only teacher is the net itself, and nothing was cut of it"
         elif self.steps == 0:
             reason = "0 steps were asked for"
         else:
-            return _no_frames("distilling", context)
+            other = _other_kind(source, context, "distilling")
+            return other or _no_frames("distilling", context)
         return Refusal(what="distilling", reason=reason, instead="the weights stay as they are")
 
     def apply(self, source: Bundle, folder: Path, context: Context) -> Manifest:
-        teach = teach_scene if isinstance(context.teacher, SceneTeacher) else teach_twin
-        net = teach(source, context, self, key_of(self, source, context))
-        save_net(folder, net, source.manifest, factory=factory_of(source))
+        save_net(folder, teach(source, context, self, key_of(self, source, context)), source)
         return _next(source)
 
     def ensures(self, source: Bundle, result: Bundle) -> None:
@@ -296,6 +318,17 @@ def _teaching(context: Context) -> dict[str, Any]:
         "seed": context.seed,
         "threads": context.threads,
     }
+
+
+def _other_kind(source: Bundle, context: Context, what: str) -> Refusal | None:
+    """Why this teacher cannot teach this net; None when it can."""
+    if isinstance(context.teacher, SceneTeacher) and not is_packaged(source):
+        reason = "this teacher labels scenes, and the student is no detector of its kind"
+    elif len(source.manifest.inputs) != 1:
+        reason = f"a net of {len(source.manifest.inputs)} inputs, and frames are one"
+    else:
+        return None
+    return Refusal(what=what, reason=reason, instead="the weights stay as they are")
 
 
 def _no_frames(what: str, context: Context) -> Refusal | None:

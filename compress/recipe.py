@@ -56,7 +56,7 @@ def choose_recipe(profile: Profile, choice: Choice, *, has_frames: bool) -> Reci
     steps: list[Pass] = []
     ratio = _prune_ratio(choice.prune)
     if ratio != 0.0 and (ratio is not None or profile.refuse("int8") is not None):
-        given = {} if ratio is None else {"latency_ratio_max": ratio}
+        given = {"if_it_pays": True} if ratio is None else {"latency_ratio_max": ratio}
         steps.append(pass_from_name("prune")(**given))
     training = choice.distil_steps
     if training is None and not steps:

@@ -48,7 +48,7 @@ from compress.quantize.emulate import as_tensorrt_reads
 from compress.quantize.fp16 import fp16_view
 from compress.quantize.int8 import load_model
 from compress.taught import taught_boxes, taught_outputs
-from compress.teacher import SceneTeacher, Teacher
+from compress.teacher import Itself, SceneTeacher, Teacher
 from devices.budget import Basis, Measurement
 from devices.report import Table
 from devices.wholefile import write_whole
@@ -93,6 +93,10 @@ class Judge:
     threads: int
     classed: ClassedSet | None = None
     _answers: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if isinstance(self.teacher, Itself):  # the baseline under another name
+            self.teacher = None
 
     def facts(self, bundle: Bundle) -> tuple[Measurement, ...]:
         """Accuracy facts of the bundle; empty when there is nothing to judge with."""

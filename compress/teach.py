@@ -7,8 +7,10 @@ them again.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -16,71 +18,92 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compress.anchors import MatchRule
-from compress.distill import (
-    DistilOptions,
-    Pair,
-    Run,
-    distil_outputs,
-    distil_scene,
-    frame_batches,
-    scene_importance,
-)
+from compress.channels.plan import ChannelPlan
+from compress.distill import DistilOptions, Run
 from compress.kernel_widths import Pricing
+from compress.lessons import Lessons, OutputLessons, SceneLessons
 from compress.passes import Context, software
-from compress.prune import PruneOptions, PrunePlan, apply_plan, plan_prune
+from compress.per_frame import takes_batches
+from compress.prune import Cutting, PruneOptions, cut_in_rounds, cutting, follow
 from compress.scene import Augment, LabelledScene, spaced
-from compress.teacher import SceneTeacher, TwinTeacher
+from compress.teacher import Itself, SceneTeacher, TwinTeacher
 from compress.tiles import TileOptions, label_frame
 from compress.train import Checkpoint, deterministic
-from compress.workshop import load_net
-from compress.zoo.arch import Arch
+from compress.workshop import examples, load_net
 from devices.wholefile import write_whole
-from edge.bundle import Bundle
+from edge.bundle import Bundle, open_bundle
 from edge.frames import Detections
-from edge.gate import read_costs
 from edge.heads import SsdHead, ssd_anchors
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import torch
     from torch import nn
 
-__all__ = ["TILES", "cut", "label_key", "teach_scene", "teach_twin"]
+    from compress.channels.coupling import Coupling
+    from compress.channels.trace import Traced
+
+    Batch = tuple[torch.Tensor, ...]
+    Loss = Callable[[object], torch.Tensor]
+
+__all__ = ["TILES", "cut", "label_key", "ready_to_cut", "teach"]
 
 TILES = TileOptions()
 _Boxes = tuple[tuple[tuple[float, ...], float, int], ...]  # of a frame: xyxy px, score, class
 
 
+def ready_to_cut(source: Bundle, pricing: Pricing) -> Cutting:
+    """The net of a bundle, traced, coupled and priced.
+
+    Raises TraceError, ExportError or CostError for a net that cannot be followed.
+    """
+    traced, coupling = _followed(str(source.root), source.sha256)
+    return cutting(traced, coupling, pricing, opset=source.manifest.opset)
+
+
+@functools.lru_cache(maxsize=1)  # the slow part, asked twice in a run
+def _followed(root: str, sha256: str) -> tuple[Traced, Coupling]:
+    source = open_bundle(Path(root))
+    return follow(load_net(source), examples(source.manifest))
+
+
 def cut(
     source: Bundle, context: Context, options: PruneOptions, pricing: Pricing, frames: int
-) -> tuple[nn.Module, PrunePlan]:
-    """The smaller net of a bundle of the zoo, and the plan that says which channels stayed.
+) -> tuple[nn.Module, tuple[ChannelPlan, ...]]:
+    """The smaller net of a bundle, and what each round cut of it.
 
-    Raises PruneError when the target cannot be reached.
+    Raises CutError when the target cannot be reached.
     """
-    from compress.zoo.ssd_mobilenet import build
+    lessons = _lessons(source, context, frames, Augment())
+    asked = options.calibration_frames * options.rounds
+    with context.progress.task("which channels matter", asked) as task:
 
-    net = load_net(source)
-    arch, costs = net.arch, read_costs(source)
-    assert isinstance(arch, Arch)  # `requires` of the pass let only the zoo's family in
-    assert costs is not None  # written for every bundle of a run
-    scene = _scene(source, context, frames, Augment())
-    batches = max(1, options.calibration_frames // 8)
-    with context.progress.task("which channels matter", batches) as task:
-        run = Run(seed=context.seed, threads=context.threads, tick=task)
-        importance = scene_importance(net, scene, batches, run)
-    plan = plan_prune(arch, costs, importance, pricing, options)
-    weights = {name: value.numpy() for name, value in net.state_dict().items()}
-    smaller_arch, smaller_weights = apply_plan(arch, weights, plan)
-    smaller = build(smaller_arch)
-    smaller.load_state_dict(_tensors(smaller_weights))
-    return smaller.eval(), plan
+        def questions(several: bool) -> Iterator[tuple[Batch, Loss]]:
+            for batch, loss in lessons.questions(options.calibration_frames, several, context.seed):
+                yield batch, loss
+                task.advance(len(batch[0]))
+
+        def recover(net: nn.Module, number: int) -> nn.Module:
+            words = f"recovering after round {number}"
+            with context.progress.task(words, options.recovery_steps) as steps:
+                run = Run(seed=context.seed + number, threads=context.threads, tick=steps)
+                brief = DistilOptions(steps=options.recovery_steps)
+                lessons.teach(takes_batches(net, examples(source.manifest)), brief, run)
+            return net
+
+        with deterministic(seed=context.seed, threads=context.threads):
+            ready = ready_to_cut(source, pricing)
+            opset = source.manifest.opset
+            return cut_in_rounds(ready, questions, recover, options, opset=opset)
 
 
-def teach_scene(
+def teach(
     source: Bundle, context: Context, options: DistilOptions, checkpoint_key: str
 ) -> nn.Module:
-    """The net of a bundle, taught what the teacher sees on tiles of the unlabelled frames."""
+    """The net of a bundle, taught on the unlabelled frames what its teacher sees there."""
     net = load_net(source)
-    scene = _scene(source, context, options.label_frames, options.augment)
+    lessons = _lessons(source, context, options.label_frames, options.augment)
     with context.progress.task("distilling", options.steps) as task:
         run = Run(
             seed=context.seed,
@@ -88,32 +111,21 @@ def teach_scene(
             tick=task,
             checkpoint=Checkpoint(path=context.scratch / "distil.checkpoint", key=checkpoint_key),
         )
-        distil_scene(net, scene, options, run)
+        lessons.teach(takes_batches(net, examples(source.manifest)), options, run)
     return net
 
 
-def teach_twin(
-    source: Bundle, context: Context, options: DistilOptions, checkpoint_key: str
-) -> nn.Module:
-    """The net of a bundle, taught to give its twin teacher's outputs on the unlabelled frames."""
-    assert isinstance(context.teacher, TwinTeacher)
-    net, manifest = load_net(source), source.manifest
-    frames = tuple(pixels for _, pixels in _chosen(context, options.label_frames))
-    pair = Pair(
-        student=net,
-        teacher=context.teacher.net,
+def _lessons(source: Bundle, context: Context, count: int, augment: Augment) -> Lessons:
+    manifest, teacher = source.manifest, context.teacher
+    if isinstance(teacher, SceneTeacher):
+        return SceneLessons(scene=_scene(source, context, count, augment))
+    assert isinstance(teacher, TwinTeacher | Itself)
+    return OutputLessons(
+        teacher=takes_batches(teacher.net, examples(manifest)),
         names=tuple(spec.name for spec in manifest.outputs),
+        frames=tuple(pixels for _, pixels in _chosen(context, count)),
+        preprocess=manifest.preprocess,
     )
-    batches = frame_batches(frames, manifest.preprocess, options.batch, context.seed)
-    with context.progress.task("distilling", options.steps) as task:
-        run = Run(
-            seed=context.seed,
-            threads=context.threads,
-            tick=task,
-            checkpoint=Checkpoint(path=context.scratch / "distil.checkpoint", key=checkpoint_key),
-        )
-        distil_outputs(pair, batches, options, run)
-    return net
 
 
 def label_key(context: Context, frames: int) -> str:
@@ -186,9 +198,3 @@ def _chosen(context: Context, count: int) -> Iterator[tuple[int, NDArray[np.uint
     assert context.train is not None
     wanted = set(spaced(len(context.train), count))
     return (pair for pair in enumerate(context.train.frames()) if pair[0] in wanted)
-
-
-def _tensors(weights: dict[str, NDArray[np.float32]]) -> dict[str, object]:
-    import torch
-
-    return {name: torch.from_numpy(np.array(value)) for name, value in weights.items()}

@@ -5,6 +5,7 @@ TeacherError (a JetpressError)   a teacher that cannot teach this student
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING
 from compress.distill import check_outputs, named_outputs
 from compress.export import load_factory, users_code
 from compress.tiles import Labeller
-from compress.workshop import ZOO_FAMILY, family
+from compress.workshop import has_workshop, is_packaged, load_net
 from devices.errors import JetpressError
 from edge.bundle import Bundle
 from edge.heads import SsdHead
@@ -22,7 +23,7 @@ from edge.heads import SsdHead
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["SceneTeacher", "Teacher", "TeacherError", "TwinTeacher", "open_teacher"]
+__all__ = ["Itself", "SceneTeacher", "Teacher", "TeacherError", "TwinTeacher", "open_teacher"]
 
 
 class TeacherError(JetpressError):
@@ -45,7 +46,24 @@ class TwinTeacher:
     net: nn.Module
 
 
-Teacher = SceneTeacher | TwinTeacher
+@dataclass(frozen=True, kw_only=True)
+class Itself:
+    """The student as it came: what a cut net learns from when nobody else was named."""
+
+    bundle: Bundle
+
+    @property
+    def identity(self) -> str:
+        """The bundle's hash; the net is opened when it teaches."""
+        return f"itself {self.bundle.sha256}"
+
+    @functools.cached_property
+    def net(self) -> nn.Module:
+        """The whole net."""
+        return load_net(self.bundle)
+
+
+Teacher = SceneTeacher | TwinTeacher | Itself
 
 
 def open_teacher(
@@ -53,14 +71,16 @@ def open_teacher(
 ) -> Teacher | None:
     """The teacher that was asked for; without a word, the packaged one for the packaged student.
 
+    Any other student that can be trained is its own, which counts only once it was cut.
+
     `weights(asset)` gives the path of a packaged file. Raises TeacherError when its outputs do not
     line up with the student's.
     """
     if text == "none":
         return None
     if text is None:
-        if family(student) != ZOO_FAMILY:
-            return None
+        if not is_packaged(student):
+            return Itself(bundle=student) if has_workshop(student) else None
         return _packaged(student, weights("teacher"))
     net = load_factory(text)
     _check_lined_up(text, net, student)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-__all__ = ["difference", "outline"]
+__all__ = ["difference", "leading", "outline"]
 
 
 def difference(wanted: object, found: object) -> float:
@@ -42,6 +42,14 @@ def outline(outputs: object) -> str:
                        else type(leaf).__name__)
         for path, leaf in _leaves(outputs)
     )  # fmt: skip
+
+
+def leading(outputs: object) -> list[int]:
+    """The first size of every tensor, 0 of one without axes."""
+    import torch
+
+    tensors = (leaf for _, leaf in _leaves(outputs) if isinstance(leaf, torch.Tensor))
+    return [len(tensor) if tensor.ndim else 0 for tensor in tensors]
 
 
 def _leaves(value: object, path: str = "") -> Iterator[tuple[str, object]]:

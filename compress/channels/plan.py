@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     Widths = Mapping[str, int]  # strand -> units kept
     Scores = Mapping[str, NDArray[np.float64]]
 
-__all__ = ["ChannelPlan", "Cost", "GroupCut", "PlanOptions", "plan_channels"]
+__all__ = ["ChannelPlan", "Cost", "GroupCut", "PlanOptions", "narrowest", "plan_channels"]
 
 _LOOK_AHEAD = 8  # steps down, for costs that fall in stairs
 _NOTHING = 1e-9  # of the whole cost: less is no gain
@@ -173,6 +173,16 @@ def plan_channels(
         score_lost=sum(lost for lost, _ in sums.values()),
         cuts=cuts, refusals=(*search.refusals, *search.untouched(widths)),
     )  # fmt: skip
+
+
+def narrowest(coupling: Coupling, options: PlanOptions) -> dict[str, int]:
+    """Strand -> the fewest units it may keep; strands that cannot go are left out."""
+    lowest = {}
+    for strand in strands_of(coupling).strands:
+        lower = _lower(strand, strand.width, options) if strand.free else range(0)
+        if lower:
+            lowest[strand.name] = lower[-1]
+    return lowest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,18 +10,18 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from compress.channels.coupling import couple
+from compress.channels.coupling import Coupling, couple
 from compress.channels.cut import cut
 from compress.channels.errors import PlanError
 from compress.channels.groups import Group, Plan
 from compress.channels.proof import prove
-from compress.channels.trace import trace
+from compress.channels.trace import Traced, trace
 
 if TYPE_CHECKING:
     import torch
     from torch import fx, nn
 
-__all__ = ["Pruned", "groups_of", "prune_module"]
+__all__ = ["Pruned", "groups_of", "prune_module", "prune_traced"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +63,11 @@ def prune_module(
             type(module).__name__, found="groups that differ from the plan's",
             expected="the net the plan was made for", cure="plan again with groups_of(module)",
         )  # fmt: skip
+    return prune_traced(traced, coupling, plan)
+
+
+def prune_traced(traced: Traced, coupling: Coupling, plan: Plan) -> Pruned:
+    """`prune_module` of a net that was traced and coupled already. Raises PlanError or CutError."""
     smaller = cut(traced, coupling, plan)
     error = prove(traced, coupling, plan, smaller)
     return Pruned(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import fx, nn
 
-__all__ = ["SCOPE", "operation_of", "scoped"]
+__all__ = ["SCOPE", "operation_of", "readable_names", "scoped"]
 
 SCOPE = "at_"
 
@@ -25,6 +25,23 @@ def operation_of(onnx_name: str) -> str:
     """
     first = onnx_name.strip("/").partition("/")[0]
     return first[len(SCOPE) :] if first.startswith(SCOPE) else ""
+
+
+def readable_names(module: fx.GraphModule) -> dict[str, str]:
+    """Operation -> the path of the layer that does it, or its own name where there is none.
+
+    A layer that is called again gets a number. Paths are slashed, as the exporter writes them.
+    """
+    names: dict[str, str] = {}
+    taken: set[str] = set()
+    for node in module.graph.nodes:
+        layer = node.op == "call_module"
+        name = str(node.target).replace(".", "/") if layer else node.name
+        while name in taken:
+            name = f"{name}_{node.name}"
+        taken.add(name)
+        names[node.name] = name
+    return names
 
 
 def scoped(module: fx.GraphModule) -> nn.Module:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from compress.channels.errors import TraceError
 from compress.channels.graph import Graph
-from compress.channels.measure import difference
+from compress.channels.measure import difference, leading
 from compress.channels.modules import layer_of, place
 from compress.channels.reading import graph_of, named_tensors, stored_names
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from torch.export import ExportedProgram
     from torch.fx.node import Argument
 
-__all__ = ["Traced", "trace"]
+__all__ = ["Traced", "rebuilt", "trace"]
 
 _TOLERANCE = 1e-4  # relative to the largest output
 
@@ -81,7 +81,8 @@ def _free(module: nn.Module, example: tuple[torch.Tensor, ...]) -> Traced | None
             wanted = copy.deepcopy(module).eval()(*_clones(longer))
     except (TraceError, RuntimeError, ValueError, AssertionError):
         return None  # the same module is tried again at the example's own batch
-    return traced if difference(wanted, found) <= _TOLERANCE else None
+    batched = all(size == len(longer[0]) for size in leading(wanted))
+    return traced if batched and difference(wanted, found) <= _TOLERANCE else None
 
 
 def _traced(module: nn.Module, example: tuple[torch.Tensor, ...], *, free: bool) -> Traced:
@@ -92,16 +93,16 @@ def _traced(module: nn.Module, example: tuple[torch.Tensor, ...], *, free: bool)
     program = _exported(original, example, free)
     program.graph.eliminate_dead_code()
     graph = graph_of(program, original)
-    rebuilt = _rebuilt(program, original)
+    module_again = rebuilt(program, original)
     with torch.no_grad():
-        apart = difference(wanted, rebuilt(*_clones(example)))
+        apart = difference(wanted, module_again(*_clones(example)))
     if not apart <= _TOLERANCE:
         raise TraceError(
             type(original).__name__, found=f"a graph whose outputs are {apart:.2g} apart",
             expected=f"at most {_TOLERANCE}", cure="is the module random in eval mode?",
         )  # fmt: skip
-    unused = sorted(set(original.state_dict()) - set(rebuilt.state_dict()))
-    return Traced(graph=graph, module=rebuilt, example=example, unused=tuple(unused),
+    unused = sorted(set(original.state_dict()) - set(module_again.state_dict()))
+    return Traced(graph=graph, module=module_again, example=example, unused=tuple(unused),
                   batch_is_free=free)  # fmt: skip
 
 
@@ -122,7 +123,7 @@ def _exported(module: nn.Module, example: tuple[torch.Tensor, ...], free: bool) 
         ) from error  # fmt: skip
 
 
-def _rebuilt(program: ExportedProgram, original: nn.Module) -> fx.GraphModule:
+def rebuilt(program: ExportedProgram, original: nn.Module) -> fx.GraphModule:
     """The exported graph over the original's layers and tensors, by the original's names."""
     from torch import fx, nn
 
@@ -156,10 +157,11 @@ def _rebuilt(program: ExportedProgram, original: nn.Module) -> fx.GraphModule:
 
 def _structured(program: ExportedProgram, outputs: list[fx.Node]) -> Argument:
     """Outputs in the structure the module returned them in, of tuples, lists and dicts."""
+    from torch.fx.immutable_collections import immutable_dict, immutable_list
     from torch.utils import _pytree as pytree
 
     def plain(spec: pytree.TreeSpec) -> bool:
-        kinds = (tuple, list, dict)
+        kinds = (tuple, list, dict, immutable_list, immutable_dict)  # those of a graph
         return spec.is_leaf() or (spec.type in kinds and all(map(plain, spec.children())))
 
     spec = program.call_spec.out_spec

@@ -6,7 +6,7 @@ import msgspec
 import onnx
 
 from calib.preprocess import Preprocess
-from compress.workshop import save_net
+from compress.workshop import Origin, start_workshop
 from edge.bundle import Step, TensorSpec, seal
 from edge.cost import costs_from_onnx
 from edge.heads import RawHead, SsdHead
@@ -51,6 +51,11 @@ def raw(folder, model, **fields):
     )
 
 
+def packaged(net):
+    """Where a net of the packaged family says it came from."""
+    return Origin(kind="packaged", arch=msgspec.json.decode(net.arch.to_json()))
+
+
 def ssd(folder):
     """The packaged family, a quarter as wide."""
     net = tiny_net()
@@ -63,7 +68,7 @@ def ssd(folder):
                  TensorSpec(name="boxes", shape=(1, anchors, 4))),
     )  # fmt: skip
     folder.mkdir()
-    save_net(folder, net, manifest)
+    start_workshop(folder, packaged(net), net, manifest)
     costs = costs_from_onnx(folder / MODEL)
     (folder / "costs.json").write_bytes(msgspec.json.encode(costs))
     return seal(folder, manifest)

@@ -14,16 +14,18 @@ from compress.passes import Context, pass_from_name, run_passes
 from compress.prune import PruneOptions
 from compress.teach import cut, label_key
 from compress.teacher import SceneTeacher
-from compress.workshop import save_net
+from compress.workshop import load_net, plans_of, start_workshop
 from devices.profile import load_profile
 from edge.bundle import open_bundle, seal
 from edge.cost import costs_from_onnx
 from edge.frames import Detections
 from edge.heads import SsdAnchors, SsdHead
 from edge.manifest import Manifest, Step, TensorSpec
+from tests.compress.raw_bundles import packaged
 from tests.compress.tiny_nets import MAPS, box_scene, tiny_net
 
 torch = pytest.importorskip("torch", reason="needs the extra 'compress'")
+ort = pytest.importorskip("onnxruntime", reason="needs the extra 'compress'")
 
 ANCHORS = sum(height * width for height, width in MAPS[1:]) * 6 + MAPS[0][0] * MAPS[0][1] * 3
 NANO = load_profile("jetson-nano")
@@ -80,7 +82,8 @@ def source(tmp_path):
                  TensorSpec(name="boxes", shape=(1, ANCHORS, 4))),
         lineage=(Step(name="import", key="k"),),
     )  # fmt: skip
-    save_net(folder, tiny_net(), manifest)
+    net = tiny_net()
+    start_workshop(folder, packaged(net), net, manifest)
     costs = costs_from_onnx(folder / "model.onnx")
     (folder / "costs.json").write_bytes(msgspec.json.encode(costs))
     seal(folder, manifest)
@@ -133,7 +136,7 @@ def test_every_long_step_of_cutting_has_a_total_and_reaches_it(
     cut(source, context, options, Pricing(profile=NANO, precision="fp16"), 3)
     assert context.progress.seen == {
         "labelling by teacher": (3, 3),
-        "which channels matter": (2, 2),
+        "which channels matter": (16, 16),
     }
 
 
@@ -145,8 +148,32 @@ def test_the_power_mode_decides_the_plan_and_the_key(source, train, tmp_path, mo
         context = around(train, tmp_path, mode=mode)
         (result,) = run_passes(source, [step], tmp_path / "store", context)
         assert not result.reused
-        plans.append(
-            msgspec.json.decode(result.bundle.path("workshop/prune_plan.json").read_bytes())
-        )
-    assert [plan["mode"] for plan in plans] == ["MAXN", "5W"]
-    assert plans[1]["before_ms"] > plans[0]["before_ms"]
+        plans += plans_of(result.bundle)
+    assert [plan.where for plan in plans] == [
+        f"on jetson-nano ({mode}) at fp16" for mode in ("MAXN", "5W")
+    ]
+    assert plans[1].before > plans[0].before
+
+
+def test_a_cut_net_comes_out_of_its_workshop_as_it_went_in(source, train, tmp_path, monkeypatch):
+    monkeypatch.setattr(teach, "label_frame", one_box)
+    prune = pass_from_name("prune")(
+        latency_ratio_max=0.97, label_frames=3, calibration_frames=8, rounds=2, recovery_steps=1
+    )
+    distil = pass_from_name("distil")(steps=1, label_frames=3, batch=2)
+    context = around(train, tmp_path)
+    cut_one, taught = run_passes(source, [prune, distil], tmp_path / "store", context)
+    assert len(plans_of(taught.bundle)) == 2
+    assert plans_of(taught.bundle) == plans_of(cut_one.bundle)
+    image = torch.zeros(1, 3, 96, 96)
+    for result in (cut_one, taught):
+        bundle = result.bundle
+        with torch.no_grad():
+            logits, boxes = load_net(bundle)(image)
+        session = ort.InferenceSession(str(bundle.path("model.onnx")))
+        found = session.run(None, {"images": image.numpy()})
+        assert np.allclose(found[0], logits.numpy(), atol=1e-4)
+        assert np.allclose(found[1], boxes.numpy(), atol=1e-4)
+    assert cut_one.bundle.manifest.files["model.onnx"] != taught.bundle.manifest.files["model.onnx"]
+    _, again = run_passes(source, [prune, distil], tmp_path / "other", context)
+    assert again.bundle.sha256 == taught.bundle.sha256

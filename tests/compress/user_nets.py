@@ -49,3 +49,52 @@ def nan_net() -> nn.Module:
     with torch.no_grad():
         net.head.bias.fill_(float("nan"))
     return net
+
+
+class Residual(nn.Module):
+    """Wide enough at 96 x 96 that cutting it pays on a small board; batch norms and a sum."""
+
+    image_hw = (96, 96)
+
+    def __init__(self, single: bool = False) -> None:
+        super().__init__()
+        self.single = single
+        self.stem = nn.Conv2d(3, 64, 3, 2, 1, bias=False)
+        self.norm = nn.BatchNorm2d(64)
+        self.inner = nn.Conv2d(64, 128, 3, 1, 1)
+        self.outer = nn.Conv2d(128, 64, 3, 1, 1)
+        self.head = nn.Linear(64, 3)
+        with torch.no_grad():
+            for layer in (self.inner, self.outer, self.head):
+                layer.weight.mul_(3)  # so that every layer has a say
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        found = torch.relu(self.norm(self.stem(images)))
+        found = torch.relu(found + self.outer(torch.relu(self.inner(found))))
+        pooled = found.reshape(1, 64, -1).mean(2) if self.single else found.mean((2, 3))
+        return self.head(pooled)
+
+
+def wide() -> nn.Module:
+    torch.manual_seed(3)
+    return Residual().eval()
+
+
+def one_frame() -> nn.Module:
+    """Its forward writes the batch as a literal."""
+    torch.manual_seed(3)
+    return Residual(single=True).eval()
+
+
+class Sly(Classifier):
+    """ONNX's tracer follows it, torch.export does not."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        answer = super().forward(images)
+        answer.data = answer.data + 1
+        return answer
+
+
+def sly() -> nn.Module:
+    torch.manual_seed(4)
+    return Sly(16)
