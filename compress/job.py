@@ -10,7 +10,7 @@ runs/<model>-<profile>/
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from compress.board_files import sealed_words
@@ -95,7 +95,10 @@ def recipe_of_job(job: Job, frames: Frames) -> Recipe:
     has_frames = frames.train is not None
     if job.recipe is not None:
         return load_recipe(job.recipe, job.profile, has_frames=has_frames)
-    return choose_recipe(job.profile, job.choice, has_frames=has_frames)
+    choice = job.choice
+    if job.source.kind != "packaged":  # which is there to be halved
+        choice = replace(choice, fps_min=job.budget.fps_min)
+    return choose_recipe(job.profile, choice, has_frames=has_frames)
 
 
 def finish(

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from compress.board_files import FRAMES, add_float_model, add_golden, add_strong_twin, frames_of
 from compress.distill import DistilOptions
-from compress.kernel_widths import Pricing
+from compress.kernel_widths import Pricing, as_if_int8
 from compress.lint import lint
 from compress.passes import Context, PassError, key_of, settings_of
 from compress.progress import Task
@@ -32,6 +32,7 @@ from compress.teacher import Itself, SceneTeacher
 from compress.workshop import closed, is_packaged, plans_of, save_net
 from devices.budget import Measurement, Refusal
 from devices.errors import JetpressError
+from devices.roofline import predict
 from edge.bundle import Bundle, Manifest
 from edge.gate import read_costs, write_accuracy
 
@@ -48,6 +49,7 @@ class Prune(PruneOptions, frozen=True, kw_only=True, forbid_unknown_fields=True)
     precision: Literal["fp16", "int8"] = "fp16"  # that the run ends in; the recipe knows it
     label_frames: int = DistilOptions().label_frames
     if_it_pays: bool = False  # a target out of reach is refused instead of an error
+    fps_min: float | None = None  # frames/s; where it is given, it sets the ratio
 
     def settings(self, context: Context) -> dict[str, Any]:
         mode = context.profile.mode(context.mode).name
@@ -69,6 +71,13 @@ class Prune(PruneOptions, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
     def _no_way(self, source: Bundle, context: Context) -> Refusal | None:
         """Why cutting this net for this board does not pay; None when it does."""
+        ratio = self._ratio(source, context)
+        if ratio >= 1.0:
+            return Refusal(
+                what="pruning",
+                reason=f"the net is predicted to be fast enough for {self.fps_min:g} frames/s",
+                instead="every channel stays; --prune RATIO cuts all the same",
+            )
         try:
             floor = ready_to_cut(source, self._pricing(context)).floor_ratio(self)
         except JetpressError as error:
@@ -77,22 +86,33 @@ class Prune(PruneOptions, frozen=True, kw_only=True, forbid_unknown_fields=True)
                 reason=f"{error.where}: found {error.found}; expected {error.expected}",
                 instead=f"every channel stays; {error.cure}",
             )
-        if floor <= self.latency_ratio_max:
+        if floor <= ratio:
             return None
         return Refusal(
             what="pruning",
             reason=f"the narrowest net allowed is predicted at {floor:.2f} of the latency, "
-            f"{self.latency_ratio_max:g} was the aim: the time every kernel costs whatever its "
+            f"{ratio:.2f} was the aim: the time every kernel costs whatever its "
             "width does not shrink",
             instead="every channel stays; --prune RATIO cuts all the same",
         )
+
+    def _ratio(self, source: Bundle, context: Context) -> float:
+        """The share of the predicted latency to reach, with the interval's slow end in mind."""
+        costs = read_costs(source)
+        if self.fps_min is None or costs is None:
+            return self.latency_ratio_max
+        if self.precision == "int8":
+            costs = as_if_int8(costs)
+        timed = predict(costs, context.profile, precision=self.precision, mode=context.mode)
+        slowest_ms = timed.latency_ms.high
+        return self.latency_ratio_max if slowest_ms is None else 1e3 / self.fps_min / slowest_ms
 
     def _pricing(self, context: Context) -> Pricing:
         return Pricing(profile=context.profile, precision=self.precision, mode=context.mode)
 
     def apply(self, source: Bundle, folder: Path, context: Context) -> Manifest:
-        pricing = self._pricing(context)
-        net, plans = cut(source, context, self, pricing, self.label_frames)
+        options = msgspec.structs.replace(self, latency_ratio_max=self._ratio(source, context))
+        net, plans = cut(source, context, options, self._pricing(context), self.label_frames)
         save_net(folder, net, source, plans)
         return _next(source, refusals=plans[-1].refusals if plans else ())
 

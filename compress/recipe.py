@@ -5,8 +5,9 @@
     latency_ratio_max = 0.45    # the fields of the pass
 
 The choice for a board: prune and distil where INT8 is not legal, because nothing else makes such a
-board faster; distil alone where INT8 already halves the work; INT8 wherever it is legal, else FP16.
-Every recipe, chosen or read, that cannot end in INT8 ends in FP16, and says why.
+board faster (a model of the user's own only where it is not fast enough as it is); distil alone
+where INT8 already halves the work; INT8 wherever it is legal, else FP16. Every recipe, chosen or
+read, that cannot end in INT8 ends in FP16, and says why.
 
 RecipeError (a JetpressError)   a pass or a field nobody knows, or an order that cannot work
 """
@@ -45,9 +46,13 @@ class Recipe:
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """What was asked of the default recipe; `prune` is "auto", "off" or a latency ratio 0..1."""
+    """What was asked of the default recipe; `prune` is "auto", "off" or a latency ratio 0..1.
+
+    With `fps_min` "auto" cuts only what that many predicted frames a second ask for.
+    """
 
     prune: str = "auto"
+    fps_min: float | None = None
     distil_steps: int | None = None
 
 
@@ -56,7 +61,9 @@ def choose_recipe(profile: Profile, choice: Choice, *, has_frames: bool) -> Reci
     steps: list[Pass] = []
     ratio = _prune_ratio(choice.prune)
     if ratio != 0.0 and (ratio is not None or profile.refuse("int8") is not None):
-        given = {"if_it_pays": True} if ratio is None else {"latency_ratio_max": ratio}
+        given: dict[str, Any] = {"latency_ratio_max": ratio}
+        if ratio is None:
+            given = {"if_it_pays": True, "fps_min": choice.fps_min}
         steps.append(pass_from_name("prune")(**given))
     training = choice.distil_steps
     if training is None and not steps:

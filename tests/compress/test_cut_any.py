@@ -9,6 +9,7 @@ import pytest
 
 from calib.samples import CalibrationSet
 from compress.distill import kd_loss
+from compress.export import Names, export_onnx
 from compress.import_model import import_model, source_from_text
 from compress.lessons import OutputLessons
 from compress.passes import Context, pass_from_name, run_passes
@@ -16,12 +17,15 @@ from compress.per_frame import takes_batches
 from compress.teacher import Itself, open_teacher
 from compress.workshop import load_net, plans_of
 from devices.profile import load_profile
+from devices.roofline import predict
 from edge.gate import read_costs
 from tests.compress import user_nets
 from tests.compress.test_teach import Bars
 from tests.compress.tiny_nets import box_scene
 
 torch = pytest.importorskip("torch", reason="needs the extra 'compress'")
+onnx = pytest.importorskip("onnx", reason="needs the extra 'compress'")
+ort = pytest.importorskip("onnxruntime", reason="needs the extra 'compress'")
 
 NANO = load_profile("jetson-nano")
 PRUNE = {"latency_ratio_max": 0.9, "calibration_frames": 4, "label_frames": 3}
@@ -60,11 +64,19 @@ def pt2(tmp_path):
     return str(path)
 
 
-@pytest.mark.parametrize("kind", ["factory", "pt2", "one frame"])
+def onnx_file(tmp_path):
+    path = tmp_path / "net.onnx"
+    names = Names(inputs=("pixels",), outputs=("scores",))
+    export_onnx(user_nets.wide(), (torch.zeros(1, 3, 96, 96),), path, names=names, opset=13)
+    return str(path)
+
+
+@pytest.mark.parametrize("kind", ["factory", "pt2", "onnx", "one frame"])
 def test_any_net_is_cut_and_taught_by_itself(kind, train, tmp_path):
-    texts = {"factory": "tests.compress.user_nets:wide", "pt2": "",
-             "one frame": "tests.compress.user_nets:one_frame"}  # fmt: skip
-    first = imported(texts[kind] or pt2(tmp_path), tmp_path)
+    nets = "tests.compress.user_nets"
+    texts = {"factory": f"{nets}:wide", "pt2": pt2(tmp_path), "onnx": onnx_file(tmp_path),
+             "one frame": f"{nets}:one_frame"}  # fmt: skip
+    first = imported(texts[kind], tmp_path)
     context = around(first, train, tmp_path)
     assert isinstance(context.teacher, Itself)
     steps = [pass_from_name("prune")(rounds=2, recovery_steps=2, **PRUNE),
@@ -80,6 +92,23 @@ def test_any_net_is_cut_and_taught_by_itself(kind, train, tmp_path):
         answers = [load_net(each.bundle)(image) for each in (cut, taught)]
     assert answers[0].shape == answers[1].shape == (1, 3)
     assert not torch.allclose(*answers)
+    session = ort.InferenceSession(str(taught.bundle.path("model.onnx")))
+    name = taught.bundle.manifest.inputs[0].name
+    (found,) = session.run([taught.bundle.manifest.outputs[0].name], {name: image.numpy()})
+    assert np.allclose(found, answers[1].numpy(), atol=1e-4)
+
+
+def test_an_onnx_file_that_cannot_be_trained_stays_whole_and_says_why(train, tmp_path):
+    model = onnx.load(onnx_file(tmp_path))
+    selected = onnx.helper.make_node("Unique", ["scores"], ["values"], axis=0)
+    model.graph.node.append(selected)
+    model.graph.output.append(onnx.helper.make_tensor_value_info("values", 1, [1, 3]))
+    onnx.save(model, tmp_path / "odd.onnx")
+    first = imported(str(tmp_path / "odd.onnx"), tmp_path)
+    (result,) = run_passes(first, [pass_from_name("prune")(**PRUNE)], tmp_path / "store",
+                           around(first, train, tmp_path))  # fmt: skip
+    assert "Unique" in result.refusal.reason
+    assert result.bundle == first
 
 
 def test_teaching_brings_the_cut_net_nearer_to_what_it_was(train, tmp_path):
@@ -113,6 +142,21 @@ def test_a_net_too_small_to_gain_is_left_whole_where_nobody_asked(train, tmp_pat
     (result,) = run_passes(first, [prune], tmp_path / "store", context)
     assert "narrowest net allowed is predicted at" in result.refusal.reason
     assert "--prune RATIO" in result.refusal.instead
+
+
+def test_a_net_is_cut_to_the_frames_a_second_that_are_wanted_and_no_further(train, tmp_path):
+    first = imported("tests.compress.user_nets:wide", tmp_path)
+    context = around(first, train, tmp_path)
+    timed = predict(read_costs(first), NANO, precision="fp16").latency_ms
+    slow, fast = (pass_from_name("prune")(if_it_pays=True, fps_min=1e3 / ms, label_frames=3,
+                                          calibration_frames=4)
+                  for ms in (0.8 * timed.high, 1.01 * timed.high))  # fmt: skip
+    (cut,) = run_passes(first, [slow], tmp_path / "store", context)
+    after = predict(read_costs(cut.bundle), NANO, precision="fp16").latency_ms
+    assert 0.7 * timed.high < after.high <= 0.8 * timed.high
+    (left,) = run_passes(first, [fast], tmp_path / "store", context)
+    assert "predicted to be fast enough" in left.refusal.reason
+    assert left.bundle == first
 
 
 def test_a_net_that_cannot_be_followed_is_left_whole_with_the_reason(train, tmp_path):
