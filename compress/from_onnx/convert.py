@@ -40,6 +40,7 @@ __all__ = ["OPSETS", "Converted", "module_from_onnx", "translated"]
 
 OPSETS = range(9, 22)
 
+_KEPT = ("QuantizeLinear", "DequantizeLinear")  # of constants too: they round what is trained
 _CURES = {
     "NonMaxSuppression": "NMS picks by data: export up to the raw outputs before it",
     "If": "export without branches that the data decides, or fold them with a simplifier",
@@ -57,16 +58,22 @@ class Converted:
 
 
 def module_from_onnx(
-    model: ModelProto | Path, *, feeds: Mapping[str, Array] | None = None
+    model: ModelProto | Path,
+    *,
+    feeds: Mapping[str, Array] | None = None,
+    learn_scales: bool = False,
 ) -> fx.GraphModule:
     """The file as a module in eval mode, proven on `feeds` (else on random ones).
+
+    Q/DQ nodes become fake quantization with straight-through gradients
+    (`compress.from_onnx.ops_quant`); their scales are buffers, or with `learn_scales` parameters.
 
     Opsets 9 to 21, static shapes (`compress.onnx_source.fixed_shapes` fixes open ones). Raises
     UnsupportedError, which lists every operator that is not translated, or UnprovenError.
     """
     read = _read(model)
     feeds = random_feeds(read) if feeds is None else feeds
-    module = translated(read, feeds).module
+    module = translated(read, feeds, learn_scales=learn_scales).module
     prove(read, module, feeds)
     return module
 
@@ -79,7 +86,9 @@ def _read(model: ModelProto | Path) -> ModelProto:
     return model
 
 
-def translated(model: ModelProto, feeds: Mapping[str, Array]) -> Converted:
+def translated(
+    model: ModelProto, feeds: Mapping[str, Array], *, learn_scales: bool = False
+) -> Converted:
     """The module, not yet proven, and its bindings. Raises UnsupportedError."""
     import torch
     from torch import fx
@@ -87,7 +96,8 @@ def translated(model: ModelProto, feeds: Mapping[str, Array]) -> Converted:
     opset = _checked_opset(model)
     known = constant_names(model)
     _check_operators(model, known)
-    into = Translation(opset=opset, constants=stored_constants(model))
+    constants = stored_constants(model)
+    into = Translation(opset=opset, constants=constants, learn_scales=learn_scales)
     into.weight_inputs = weight_inputs(model, known)
     into.constants[""] = Constant(np.zeros(0))
     with torch.no_grad():
@@ -164,7 +174,7 @@ def _translate(node: NodeProto, at: int, into: Translation) -> None:
         into.constants[node.output[0]] = Constant(_shape_of(step))
         return
     constants = [item for item in inputs if isinstance(item, Constant) or item is None]
-    if len(constants) == len(inputs):
+    if len(constants) == len(inputs) and node.op_type not in _KEPT:
         _fold(step, constants)
         return
     try:

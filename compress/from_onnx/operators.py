@@ -57,6 +57,8 @@ _BY_FUNCTION = {
     "parts:slice_": "Slice",
     "parts:split": "Split",
     "parts:topk": "TopK",
+    "quant:dequantize": "DequantizeLinear",
+    "quant:quantize": "QuantizeLinear",
     "reduce:average_pool": "AveragePool",
     "reduce:global_pool": "GlobalAveragePool GlobalMaxPool",
     "reduce:max_pool": "MaxPool",

@@ -36,9 +36,9 @@ def conv(step: Step) -> fx.Node:
     }  # fmt: skip
     fields = _fields(step)
     if fields is None or len(kernel) > 3:
-        bias = step.value(2) if step.has(2) else None
+        bias = step.weight(2) if step.has(2) else None
         function = getattr(functional, f"conv{len(kernel)}d")
-        return step.call(function, x, step.value(1), bias, **settings)
+        return step.call(function, x, step.weight(1), bias, **settings)
     out, per_group = step.shape(1)[:2]
     kind = getattr(nn, f"Conv{len(kernel)}d")
     layer = kind(per_group * group, out, kernel, bias="bias" in fields, device="meta", **settings)
@@ -67,9 +67,9 @@ def conv_transpose(step: Step) -> fx.Node:
     }  # fmt: skip
     x, fields = step.value(0), _fields(step)
     if fields is None:
-        bias = step.value(2) if step.has(2) else None
+        bias = step.weight(2) if step.has(2) else None
         function = getattr(functional, f"conv_transpose{len(kernel)}d")
-        made = step.call(function, x, step.value(1), bias, **settings)
+        made = step.call(function, x, step.weight(1), bias, **settings)
     else:
         inside, per_group = step.shape(1)[:2]
         kind = getattr(nn, f"ConvTranspose{len(kernel)}d")
@@ -135,14 +135,14 @@ def gemm(step: Step) -> fx.Node:
         made = step.call(operator.mul, made, alpha)
     if not step.has(2):
         return made
-    c = step.value(2)
+    c = step.weight(2)
     return step.call(operator.add, made, c if beta == 1 else step.call(operator.mul, c, beta))
 
 
 def _turned(step: Step, place: int, name: str) -> fx.Node:
     import torch
 
-    value = step.value(place)
+    value = step.weight(place)
     return step.call(torch.transpose, value, 0, 1) if step.attribute(name, 0) else value
 
 
@@ -153,7 +153,7 @@ def matmul(step: Step) -> fx.Node:
 
     weight = step.constant(1)
     if weight is None or weight.value.ndim != 2 or weight.value.dtype.kind != "f":
-        return step.call(torch.matmul, step.value(0), step.value(1))
+        return step.call(torch.matmul, step.value(0), step.weight(1))
     turned = weight.permuted((1, 0))
     rows, columns = turned.value.shape
     layer = nn.Linear(columns, rows, bias=False, device="meta")

@@ -46,8 +46,8 @@ def instance_norm(step: Step) -> fx.Node:
     weight, bias = step.constant(1), step.constant(2)
     eps = step.attribute("epsilon", 1e-5)
     if weight is None or bias is None:
-        return step.call(functional.instance_norm, step.value(0), None, None, step.value(1),
-                         step.value(2), True, 0.1, eps)  # fmt: skip
+        return step.call(functional.instance_norm, step.value(0), None, None, step.weight(1),
+                         step.weight(2), True, 0.1, eps)  # fmt: skip
     kind = getattr(nn, f"InstanceNorm{max(1, step.rank(0) - 2)}d")
     layer = kind(len(weight.value), eps=eps, affine=True, device="meta")
     return step.layer(layer, {"weight": Field(weight, 1), "bias": Field(bias, 2)}, step.value(0))
@@ -73,8 +73,8 @@ def layer_norm(step: Step) -> fx.Node:
     import operator
 
     plain = step.call(functional.layer_norm, step.value(0), shape, None, None, eps)
-    made = step.call(operator.mul, plain, step.value(1))
-    return step.call(operator.add, made, step.value(2)) if step.has(2) else made
+    made = step.call(operator.mul, plain, step.weight(1))
+    return step.call(operator.add, made, step.weight(2)) if step.has(2) else made
 
 
 def group_norm(step: Step) -> fx.Node:
@@ -91,8 +91,8 @@ def group_norm(step: Step) -> fx.Node:
         fields = {"weight": Field(weight, 1), "bias": Field(bias, 2)}
         return step.layer(layer, fields, step.value(0))
     scale, shift = (
-        step.value(place) if step.shape(place) == (channels,)
-        else step.call(torch.repeat_interleave, step.value(place), channels // groups)
+        step.weight(place) if step.shape(place) == (channels,)
+        else step.call(torch.repeat_interleave, step.weight(place), channels // groups)
         for place in (1, 2)
     )  # fmt: skip
     return step.call(functional.group_norm, step.value(0), groups, scale, shift, eps)

@@ -38,10 +38,12 @@ class Field:
 class Translation:
     """The module that grows; it lives for one conversion."""
 
-    def __init__(self, *, opset: int, constants: Mapping[str, Constant]) -> None:
+    def __init__(self, *, opset: int, constants: Mapping[str, Constant],
+                 learn_scales: bool = False) -> None:  # fmt: skip
         from torch import fx, nn
 
         self.opset = opset
+        self.learn_scales = learn_scales
         self.constants = dict(constants)
         self.graph = fx.Graph()
         self.root = nn.Module().eval()
@@ -52,6 +54,7 @@ class Translation:
         self._live: dict[fx.Node, Any] = {}  # a tensor, or several
         self._shapes: dict[fx.Node, tuple[int, ...]] = {}
         self._shared: dict[tuple[object, ...], str] = {}  # what is the same -> its path
+        self._scales: dict[fx.Node, Constant] = {}  # levels -> the scale they were made with
 
     def start(self, name: str, value: torch.Tensor) -> None:
         """An input of the graph, with an example of it."""
@@ -115,12 +118,12 @@ class Translation:
             self._shared[key] = path
             placed(self.root, path, layer.eval())
             for name, field in fields.items():
-                self._fill(layer, name, field.constant)
+                self._fill(layer, path, name, field.constant)
         for name, field in fields.items():
             self._bind(f"{path}.{name}", field, at)
         return path
 
-    def _fill(self, layer: nn.Module, name: str, constant: Constant) -> None:
+    def _fill(self, layer: nn.Module, path: str, name: str, constant: Constant) -> None:
         from torch import nn
 
         if name.startswith("running_"):
@@ -129,6 +132,8 @@ class Translation:
         tied = name == "weight" and "Norm" not in type(layer).__name__
         parameter = self._tied(constant) if tied else nn.Parameter(_tensor(constant.value))
         layer.register_parameter(name, parameter)
+        if tied:
+            self._shared.setdefault(("parameter", *_identity(constant)), f"{path}.{name}")
 
     def _tied(self, constant: Constant) -> nn.Parameter:
         """One parameter for all readers of the same stored weight in the same layout."""
@@ -143,17 +148,43 @@ class Translation:
         assert isinstance(found, nn.Parameter)
         return found
 
-    def parameter(self, field: Field, at: int, *, quantized_by: str = "") -> fx.Node:
+    def parameter(self, field: Field, at: int, *, quantized: bool = False) -> fx.Node:
         """Record the reading of a weight outside any layer."""
         from torch import nn
 
-        key = ("parameter", *_identity(field.constant), quantized_by)
+        key = ("parameter", *_identity(field.constant))
         path = self._shared.get(key)
         if path is None:
             path = self._names.tensor(field.constant.tensor or f"weight_{at}_{field.place}")
             placed(self.root, path, nn.Parameter(_tensor(field.constant.value)))
             self._shared[key] = path
-        self._bind(path, field, at, quantized_by)
+        self._bind(path, field, at, quantized)
+        return self.stored(path)
+
+    def made_with(self, levels: fx.Node, scale: Constant | None) -> None:
+        """Remember which scale made these levels."""
+        if scale is not None:
+            self._scales[levels] = scale
+
+    def scale(self, field: Field, at: int, levels: fx.Node | None) -> fx.Node:
+        """Record the reading of a scale, learned or not.
+
+        A pair whose two nodes store the same scale twice has one: that which made the `levels`.
+        """
+        made = None if levels is None else self._scales.get(levels)
+        one = field.constant
+        if made is not None and made.value.tobytes() == one.value.tobytes():
+            one = made
+        name = one.tensor or f"scale_{at}"
+        if self.learn_scales:
+            key = ("parameter", *_identity(one))
+            if key not in self._shared:
+                self.parameter(Field(one, field.place), at)
+                self.bindings.pop()
+            path = self._shared[key]
+        else:
+            path = str(self.buffer(one, name).target)
+        self._bind(path, field, at)
         return self.stored(path)
 
     def buffer(self, constant: Constant, name: str) -> fx.Node:
@@ -165,12 +196,11 @@ class Translation:
             placed(self.root, path, _tensor(constant.value))
         return self.stored(path)
 
-    def _bind(self, path: str, field: Field, at: int, quantized_by: str = "") -> None:
+    def _bind(self, path: str, field: Field, at: int, quantized: bool = False) -> None:
         constant = field.constant
-        self._shared.setdefault(("parameter", *_identity(constant)), path)
         self.bindings.append(
             Binding(parameter=path, node=at, place=field.place, tensor=constant.tensor,
-                    moves=constant.moves, quantized_by=quantized_by)
+                    moves=constant.moves, quantized=quantized)
         )  # fmt: skip
 
     def _keep(self, node: fx.Node, value: Any) -> None:  # noqa: ANN401 - a tensor, or several
@@ -263,6 +293,13 @@ class Step:
             return self.into.buffer(found, name)
         assert found is not None  # callers ask `has` about optional inputs
         return found
+
+    def weight(self, place: int) -> fx.Node:
+        """Like `value`, of an input that is a weight wherever it is a float constant."""
+        found = self.constant(place)
+        if found is not None and found.value.dtype.kind == "f":
+            return self.into.parameter(Field(found, place), self.at)
+        return self.value(place)
 
     def operand(self, place: int, rank: int) -> Any:  # noqa: ANN401 - a graph node or a number
         """Like `value`, but one element that does not raise the rank is a number."""

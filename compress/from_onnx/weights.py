@@ -40,7 +40,7 @@ class Binding:
     place: int
     tensor: str
     moves: tuple[Move, ...] = ()
-    quantized_by: str = ""  # the output name of the DequantizeLinear that reads stored integers
+    quantized: bool = False  # the file stores its levels, and `node` is their DequantizeLinear
 
 
 class Names:

@@ -110,6 +110,13 @@ PARTS = {
     "CumSum": _one("CumSum", constants={"a": np.int64(1)}),
 }  # fmt: skip
 
+PAIR = {
+    "Q and DQ": lambda: graph(
+        [node("QuantizeLinear", "x s z", "q"), node("DequantizeLinear", "q s z")],
+        {"x": IMAGE}, {"s": np.float32(0.02), "z": np.int8(0)},
+    ),
+}  # fmt: skip
+
 REDUCED = {
     **{kind: _one(kind, axes=[2, -1]) for kind in _REDUCTIONS},
     "ReduceLogSum": _one("ReduceLogSum", np.abs(normal(2, 3)) + 0.1, axes=[1]),
@@ -168,4 +175,4 @@ RESIZED = {
     "Resize cubic corners": _resize(IMAGE, "cubic", "align_corners", scales=TWICE),
 }  # fmt: skip
 
-MOVING = {**SHAPES, **PARTS, **REDUCED, **RESIZED}
+MOVING = {**SHAPES, **PARTS, **PAIR, **REDUCED, **RESIZED}
