@@ -37,6 +37,7 @@ PASSES = {
     "prune": "compress.press:Prune",
     "distil": "compress.press:Distil",
     "int8": "compress.press:Int8",
+    "tune": "compress.press_tune:Tune",
     "fp16": "compress.press:Fp16",
     "seal": "compress.press:Seal",
 }

@@ -36,7 +36,7 @@ from devices.roofline import predict
 from edge.bundle import Bundle, Manifest
 from edge.gate import read_costs, write_accuracy
 
-__all__ = ["Distil", "Fp16", "Int8", "Prune", "Seal"]
+__all__ = ["Distil", "Fp16", "Int8", "Prune", "Seal", "check_qdq"]
 
 FP16_FRAMES = FRAMES  # looked at for values that FP16 cannot hold
 _Feeds = Iterator[Mapping[str, NDArray[np.float32]]]
@@ -223,15 +223,7 @@ class Int8(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
                 expected="some",
                 cure="use a recipe that ends in fp16",
             )
-        findings = lint(load_model(result.path("model.onnx")), result.manifest.opset, True)
-        broken = [finding for finding in findings if finding.severity == "error"]
-        if broken:
-            raise PassError(
-                broken[0].node,
-                found=broken[0].found,
-                expected="a file that TensorRT reads as written",
-                cure="report this with the run's folder",
-            )
+        check_qdq(result)
 
 
 class Fp16(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -319,6 +311,19 @@ class Seal(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
                 expected="the same one",
                 cure="report this with the run's folder",
             )
+
+
+def check_qdq(result: Bundle) -> None:
+    """Raise PassError unless TensorRT reads the bundle's Q/DQ as they are written."""
+    findings = lint(load_model(result.path("model.onnx")), result.manifest.opset, True)
+    broken = [finding for finding in findings if finding.severity == "error"]
+    if broken:
+        raise PassError(
+            broken[0].node,
+            found=broken[0].found,
+            expected="a file that TensorRT reads as written",
+            cure="report this with the run's folder",
+        )
 
 
 def _next(source: Bundle, refusals: tuple[Refusal, ...] = ()) -> Manifest:

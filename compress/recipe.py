@@ -29,6 +29,7 @@ from devices.tomlfile import read_toml
 __all__ = ["Choice", "Recipe", "RecipeError", "choose_recipe", "load_recipe"]
 
 LAST = ("int8", "fp16")
+AFTER = "tune"  # may follow int8
 STEPS_UNCUT = 160  # a whole net has less to win back than a cut one, and a step costs twice as much
 
 
@@ -54,6 +55,7 @@ class Choice:
     prune: str = "auto"
     fps_min: float | None = None
     distil_steps: int | None = None
+    tune_steps: int = 0  # of quantization-aware distillation, where the run ends in INT8
 
 
 def choose_recipe(profile: Profile, choice: Choice, *, has_frames: bool) -> Recipe:
@@ -70,6 +72,8 @@ def choose_recipe(profile: Profile, choice: Choice, *, has_frames: bool) -> Reci
         training = STEPS_UNCUT
     steps.append(pass_from_name("distil")(**({} if training is None else {"steps": training})))
     steps.append(pass_from_name("int8")())
+    if choice.tune_steps:
+        steps.append(pass_from_name(AFTER)(steps=choice.tune_steps))
     return _ending(tuple(steps), profile, has_frames=has_frames)
 
 
@@ -85,23 +89,29 @@ def load_recipe(path: Path, profile: Profile, *, has_frames: bool) -> Recipe:
             cure="start each pass with [[pass]] and its name",
         )
     steps = tuple(_pass_from_table(path, number, entry) for number, entry in enumerate(entries))
-    names = [step.name for step in steps]
-    if names[-1] not in LAST or any(name in LAST for name in names[:-1]):
+    _check_order(path, [step.name for step in steps])
+    return _ending(steps, profile, has_frames=has_frames)
+
+
+def _check_order(path: Path, names: list[str]) -> None:
+    """One precision, last; after int8 there may be a tune."""
+    end = names[:-1] if names[-2:] == ["int8", AFTER] else names
+    if not end or end[-1] not in LAST or any(name in (*LAST, AFTER) for name in end[:-1]):
         raise RecipeError(
             str(path),
             found=" -> ".join(names),
-            expected=f"exactly one of {', '.join(LAST)}, and it last",
+            expected=f"exactly one of {', '.join(LAST)}, and it last; after int8 a tune may follow",
             cure='end the recipe with name = "int8" or name = "fp16"',
         )
-    return _ending(steps, profile, has_frames=has_frames)
 
 
 def _ending(steps: tuple[Pass, ...], profile: Profile, *, has_frames: bool) -> Recipe:
     """The steps with a last one that this board can do; cutting is planned for its precision."""
-    refusal = _int8_refusal(profile, has_frames=has_frames) if steps[-1].name == "int8" else None
-    last = steps[-1] if refusal is None else pass_from_name("fp16")()
-    before = (_planned_for(step, last.name) for step in steps[:-1])
-    return Recipe(passes=(*before, last), refusals=() if refusal is None else (refusal,))
+    at = next(at for at, step in enumerate(steps) if step.name in LAST)
+    refusal = _int8_refusal(profile, has_frames=has_frames) if steps[at].name == "int8" else None
+    last = steps[at:] if refusal is None else (pass_from_name("fp16")(),)
+    before = (_planned_for(step, last[0].name) for step in steps[:at])
+    return Recipe(passes=(*before, *last), refusals=() if refusal is None else (refusal,))
 
 
 def _planned_for(step: Any, precision: str) -> Pass:  # noqa: ANN401 - a Struct behind a Pass

@@ -38,7 +38,8 @@ from compress.quantize.session import open_session, with_outputs
 if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto
 
-__all__ = ["Answers", "LayerCost", "evenly", "layer_costs", "own_sqnr_db", "sqnr_of_noise"]
+__all__ = ["Answers", "LayerCost", "answers_of", "evenly", "layer_costs", "own_sqnr_db",
+           "sqnr_of_noise"]  # fmt: skip
 
 Feed = Mapping[str, NDArray[np.float32]]
 CEILING_DB = 120.0  # float32 tells no more: stands for "no difference"
@@ -88,11 +89,21 @@ class Answers:
     """What a float model answers on a few frames, to hold other models against."""
 
     def __init__(self, model: ModelProto, feeds: Sequence[Feed]) -> None:
-        self.names = _answers_of(model)
+        self.names = answers_of(model)
         self._feeds = feeds
         self._truth = [values.copy() for values in self._run(model)]
         stacked = [np.stack(values) for values in zip(*self._truth, strict=True)]
         self._weights = [_weight(values) for values in stacked]
+
+    @property
+    def one_vector(self) -> bool:
+        """Whether each answer is one vector of values, such as a classifier's votes."""
+        return all(_root_positions(values) == 1 for values in self._truth[0])
+
+    @property
+    def told(self) -> bool:
+        """Whether the float model answers in finite numbers."""
+        return all(np.isfinite(value).all() for values in self._truth for value in values)
 
     def noise(self, other: ModelProto) -> NDArray[np.float64]:
         """Noise over signal of each frame, (frames,); 0 where there is nothing to disturb."""
@@ -226,7 +237,7 @@ def _rounded_weights(graph: QdqGraph, node: NodeProto) -> NDArray[np.float32]:
     return np.asarray(np.clip(np.rint(weights / wide), -128, 127) * wide, np.float32)
 
 
-def _answers_of(model: ModelProto) -> tuple[str, ...]:
+def answers_of(model: ModelProto) -> tuple[str, ...]:
     """What the last matrix ops before the outputs make; the outputs where there are none."""
     graph = QdqGraph(model)
     found: dict[str, None] = {}
@@ -251,7 +262,12 @@ def _root_positions(value: NDArray[Any]) -> float:
 
 
 def _weight(values: NDArray[np.float32]) -> float:
-    """What a squared error counts in an answer (frames, 1, C, ...); 0 where it is all 0."""
+    """What a squared error counts in an answer (frames, 1, C, ...); 0 where it is all 0.
+
+    An answer that is no finite number counts nothing, and `Answers.told` says so.
+    """
+    if not np.isfinite(values).all():
+        return 0.0
     wide = values.astype(np.float64)
     axis = 2 if wide.ndim == 5 else wide.ndim - 1
     others = tuple(i for i in range(wide.ndim) if i != axis)
