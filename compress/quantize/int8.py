@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from calib.ranges import Ranges, TensorRange
 from compress.quantize.equalize import equalize
 from compress.quantize.errors import QuantizeError
-from compress.quantize.float_layers import FloatChoice, FloatRule, choose_float
+from compress.quantize.float_layers import FloatChoice, FloatRule, choose_float, hardened
+from compress.quantize.float_price import prices_of
 from compress.quantize.graph import MATRIX_OPS, QdqGraph
 from compress.quantize.legalize import legalize
 from compress.quantize.mixed import with_float
@@ -30,6 +31,8 @@ from edge.cost import CostError, costs_from_onnx
 
 if TYPE_CHECKING:
     from onnx import ModelProto
+
+    from compress.kernel_widths import Pricing
 
 __all__ = [
     "Feeds",
@@ -49,7 +52,8 @@ class Int8Options:
 
     `keep_float` names ONNX nodes; "auto" leaves float what a noisy result shows to hurt, by
     `float_rule`. `frames_max` calibration frames are read, 300 as NNCF does. `equalize` evens out
-    channels first (`compress.quantize.equalize` says when exactly).
+    channels first (`compress.quantize.equalize` says when exactly). With `pricing`, layers are
+    left float by what they cost on that board.
     """
 
     opset_max: int = 17
@@ -58,6 +62,7 @@ class Int8Options:
     frames_max: int = 300
     equalize: bool = True
     calibration_sha256: str | None = None
+    pricing: Pricing | None = None
 
     def __post_init__(self) -> None:
         if self.frames_max < 1:
@@ -115,6 +120,8 @@ def quantize_int8(
     calibrated = calibrate(ready, items, named, step)
     choice, notes = None, _kept(named)
     if options.keep_float == "auto":
+        fitted = hardened((calibrated, ready), items, options.float_rule)
+        calibrated = fitted.model
         choice, notes = _chosen((calibrated, ready), items, model_path, options, searching)
         calibrated = with_float(calibrated, ready, choice.names if choice is not None else ())
     legal, given = legalize(calibrated)
@@ -199,7 +206,8 @@ def _chosen(
         return None, (Refusal(what="looking for layers that INT8 hurts", reason=reason,
                               instead="all layers are in INT8"),)  # fmt: skip
     macs = {kernel.name: kernel.macs for kernel in costs.kernels}
-    choice = choose_float(models, items, (macs, costs.macs), options.float_rule, searching)
+    prices = prices_of(models, costs, options.pricing) if options.pricing is not None else None
+    choice = choose_float(models, items, (macs, costs.macs), options.float_rule, searching, prices)
     return choice, choice.refusals
 
 

@@ -1,6 +1,7 @@
 """INT8 side by side: ours, NNCF's default, NNCF's default as TensorRT reads it, ONNX Runtime's.
 
     python -m tests.bench.quantize_peers DATA_FOLDER [--student student.onnx] [--nets a,b]
+                                         [--mobilenet mobilenet_v2-*.pth]
                                          [--profile P] [--methods a,b] [--layers]
                                          [--modelopt-python PYTHON]
 
@@ -10,7 +11,9 @@ optimization off, so each Q/DQ pair rounds as it is written. Nothing here ran on
 
 "INT8 MACs" is the share of the net's MACs in layers that read and weigh in INT8, "x FP16" how much
 faster than the float net in FP16 the file is predicted to be on the board of --profile: accuracy
-bought by leaving INT8 shows there. Drops are in points of AP against the float row.
+bought by leaving INT8 shows there. Drops are in points of AP against the float row. MobileNetV2 has
+no labels here: under AP stands how many of the pictures get the float net's top-1 class, in %, and
+under AP50 how many get one of its five best.
 """
 
 from __future__ import annotations
@@ -33,6 +36,7 @@ from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_
 from calib.preprocess import Preprocess
 from compress.data import LabelledSet, load_labelled
 from compress.evaluate import accuracy, judging_head
+from compress.kernel_widths import Pricing
 from compress.lint import lint
 from compress.quantize.emulate import as_tensorrt_reads
 from compress.quantize.errors import QuantizeError
@@ -48,7 +52,7 @@ from devices.roofline import Costs
 from edge.cost import costs_from_onnx
 from edge.frames import Detections
 from edge.heads import SsdHead, decode
-from tests.bench import raw_heads
+from tests.bench import classifiers, raw_heads
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +62,7 @@ class Net:
     preprocess: Preprocess
     decode: Callable[[list[np.ndarray], Preprocess, tuple[int, int]], Detections]
     classes: tuple[str, ...] = ()  # what it finds; empty: all that are labelled
+    votes: bool = False  # a classifier, judged by agreement with its float self
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,25 +76,28 @@ class Against:
     float_costs: Costs
     profile: Profile
     float_ap: tuple[float, float] | None = None
+    votes: list[np.ndarray] | None = None  # of the float classifier, one for each frame
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", type=Path)
     parser.add_argument("--student", type=Path, help="compress.export's student; AP needs it")
-    parser.add_argument("--nets", default="ssdlite,fastestdet,yolox_nano")
+    parser.add_argument("--mobilenet", type=Path, help="published weights of MobileNetV2, .pth")
+    parser.add_argument("--nets", default="ssdlite,mobilenet,fastestdet,yolox_nano")
     parser.add_argument("--methods", default=",".join(METHODS))
     parser.add_argument("--profile", default="jetson-orin-nano", help="the board of x FP16")
     parser.add_argument("--frames", type=int, default=128)
     parser.add_argument("--layers", action="store_true", help="SQNR after each layer of ours, too")
     parser.add_argument("--modelopt-python", help="an interpreter that has nvidia-modelopt")
     options = parser.parse_args()
-    for net in nets_of(options):
-        with tempfile.TemporaryDirectory() as folder:
-            bench(net, options, Path(folder))
+    with tempfile.TemporaryDirectory() as made:
+        for net in nets_of(options, Path(made)):
+            with tempfile.TemporaryDirectory() as folder:
+                bench(net, options, Path(folder))
 
 
-def nets_of(options: argparse.Namespace) -> list[Net]:
+def nets_of(options: argparse.Namespace, made: Path) -> list[Net]:
     models = options.data / "models"
     plain = {"mean": (0.0,) * 3, "colour": "bgr"}
     known = [
@@ -106,6 +114,13 @@ def nets_of(options: argparse.Namespace) -> list[Net]:
                             decode=ssd_boxes, classes=("person",)))  # fmt: skip
     elif "ssdlite" in options.nets:
         print("ssdlite: skipped, no --student")
+    if options.mobilenet is not None:
+        path = classifiers.write_onnx(classifiers.mobilenet_v2(options.mobilenet),
+                                      made / "mobilenet.onnx")  # fmt: skip
+        known.append(Net(name="mobilenet", path=path, preprocess=classifiers.IMAGENET,
+                         decode=raw_heads.yolox, votes=True))  # fmt: skip
+    elif "mobilenet" in options.nets:
+        print("mobilenet: skipped, no --mobilenet")
     return [net for net in known if net.name in options.nets.split(",")]
 
 
@@ -137,6 +152,8 @@ def bench(net: Net, options: argparse.Namespace, folder: Path) -> None:
         reference=[truth.run(None, feed) for feed in checks],
         float_costs=costs_from_onnx(ready), profile=profile,
     )  # fmt: skip
+    if net.votes:
+        against = replace(against, votes=[votes_of(truth, net, frame) for frame in frames])
     against = replace(against, float_ap=row("float", ready, net, against, None))
     for method in options.methods.split(","):
         out = folder / f"{method}.onnx"
@@ -162,8 +179,7 @@ def row(
         sqnr(want, session.run(None, feed))
         for want, feed in zip(against.reference, against.checks, strict=True)
     ]
-    score = accuracy([found(session, net, frame) for frame in against.frames], against.held)
-    points = score.ap.value, score.ap50.value
+    points = points_of(session, net, against)
     before = against.float_ap or points
     share, faster = int8_share(path, against)
     pairs = sum(node.op_type == "DequantizeLinear" for node in model.graph.node)
@@ -176,6 +192,23 @@ def row(
           f"{taken:>8}  {rtx(path):28} {bad} errors, {len(findings) - bad} warnings",
           flush=True)  # fmt: skip
     return points
+
+
+def points_of(session: Any, net: Net, against: Against) -> tuple[float, float]:
+    """AP and AP50, or a classifier's agreement with its float self, best of one and of five."""
+    if against.votes is None:
+        score = accuracy([found(session, net, frame) for frame in against.frames], against.held)
+        return score.ap.value, score.ap50.value
+    now = [votes_of(session, net, frame).argmax() for frame in against.frames]
+    best = [np.argsort(-votes, kind="stable")[:5] for votes in against.votes]
+    first = np.mean([a == b[0] for a, b in zip(now, best, strict=True)])
+    return 100 * float(first), 100 * float(
+        np.mean([a in b for a, b in zip(now, best, strict=True)])
+    )
+
+
+def votes_of(session: Any, net: Net, frame: np.ndarray) -> np.ndarray:
+    return session.run(None, {session.get_inputs()[0].name: net.preprocess(frame)})[0][0]
 
 
 def int8_share(path: Path, against: Against) -> tuple[float, str]:
@@ -221,7 +254,8 @@ def rtx(path: Path) -> str:
 
 
 def jetpress(model: Path, feeds: list, out: Path, options: argparse.Namespace) -> None:
-    for refusal in quantize_int8(model, feeds, out, Int8Options()).refusals:
+    where = Pricing(profile=load_profile(options.profile), precision="int8")
+    for refusal in quantize_int8(model, feeds, out, Int8Options(pricing=where)).refusals:
         print(f"  ({refusal.count} x {refusal.what}: {refusal.instead})")
 
 

@@ -15,19 +15,31 @@ pytest.importorskip("nncf", reason="calibrates; pip install 'jetpress[compress]'
 pytest.importorskip("onnxruntime", reason="runs the graphs; pip install 'jetpress[compress]'")
 
 from calib.ranges import Ranges
+from compress.kernel_widths import Pricing
 from compress.lint import lint
 from compress.quantize import int8
 from compress.quantize.emulate import as_tensorrt_reads
-from compress.quantize.float_layers import LEFT_FLOAT, FloatChoice, FloatRule, choose_float, pick
+from compress.quantize.float_layers import (
+    LEFT_FASTER,
+    LEFT_FLOAT,
+    FloatChoice,
+    FloatRule,
+    choose_float,
+    pick,
+)
+from compress.quantize.float_pick import savers
+from compress.quantize.float_price import prices_of
 from compress.quantize.graph import QdqGraph
 from compress.quantize.int8 import Int8Options, quantize_int8
 from compress.quantize.mixed import quantized_layers
 from compress.quantize.nncf_ptq import calibrate
-from compress.quantize.sensitivity import LayerCost
+from compress.quantize.sensitivity import Answers, LayerCost
 from compress.quantize.unquantize import float_tensors, whole_ranges, without_qdq
+from devices.profile import load_profile
+from devices.roofline import predict
 from edge.cost import CostError, costs_from_onnx
 from tests.compress.qdq_graphs import run, sqnr_db
-from tests.compress.small_nets import frames, residual_net
+from tests.compress.small_nets import FRAME, Net, frames, residual_net
 from tests.compress.uneven_nets import DEPTHWISE, STEM, uneven_net
 
 CALIBRATION, HELD_OUT = frames(8), frames(4, seed=9)
@@ -287,7 +299,6 @@ def test_only_auto_or_names_can_be_asked_for():
 )
 def test_a_recipe_says_auto_or_names(tmp_path, words, wanted):
     from compress.recipe import RecipeError, load_recipe
-    from devices.profile import load_profile
 
     path = tmp_path / "recipe.toml"
     path.write_text(f'[[pass]]\nname = "int8"\nkeep_float = {words}\n', encoding="utf-8")
@@ -303,7 +314,6 @@ def test_what_is_left_float_and_by_which_rule_is_in_the_key(tmp_path, monkeypatc
     from compress.passes import Context, key_of
     from compress.press import Int8
     from compress.progress import Quiet
-    from devices.profile import load_profile
     from edge.bundle import open_bundle
     from tests.edge.make_bundle import make_bundle
 
@@ -328,7 +338,6 @@ def test_the_pass_records_the_refusal_and_the_run_says_it(source, tmp_path):
     from compress.press import Int8
     from compress.progress import Quiet
     from compress.results import Row, float_words
-    from devices.profile import load_profile
     from devices.report import Stage
     from edge.bundle import TensorSpec, open_bundle, seal
     from edge.heads import RawHead
@@ -373,3 +382,133 @@ def test_the_pass_records_the_refusal_and_the_run_says_it(source, tmp_path):
     assert "1 layers stay out of INT8" in line
     assert "of the MACs stay in INT8" in " ".join(line.split())
     assert float_words(replace(row, stage=msgspec.structs.replace(row.stage, name="fp16"))) == ()
+
+
+# on a board
+
+
+def price(models, source, board="jetson-orin-nano"):
+    where = Pricing(profile=load_profile(board), precision="int8")
+    return prices_of(models, costs_from_onnx(source), where)
+
+
+class Told:
+    """Prices as a table says: what is told of no set is the sum of its layers' parts."""
+
+    def __init__(self, fp16_ms, plain_ms, parts):
+        self.fp16_ms, self.plain_ms, self.parts = fp16_ms, plain_ms, parts
+        self.pricing = Pricing(profile=load_profile("jetson-orin-nano"), precision="int8")
+
+    def ms(self, names):
+        return self.plain_ms + sum(self.parts.get(name, 0.0) for name in names)
+
+    def slower(self, layers):
+        return {layer: self.parts.get(layer, 0.0) / self.fp16_ms for layer in layers}
+
+
+def test_a_mixed_file_is_priced_as_the_file_that_is_written(source, tmp_path):
+    where = Pricing(profile=load_profile("jetson-orin-nano"), precision="int8")
+    result = quantize_int8(source, CALIBRATION, tmp_path / "m.onnx", Int8Options(pricing=where))
+    choice = result.choice
+    for path, precision, told in ((result.path, "int8", choice.int8_ms),
+                                  (source, "fp16", choice.fp16_ms)):  # fmt: skip
+        made = predict(costs_from_onnx(path), where.profile, precision=precision)
+        assert told == pytest.approx(made.latency_ms.value)
+
+
+def test_where_int8_is_slower_whatever_is_left_float_both_times_are_told(models, macs):
+    prices = Told(1.0, 2.0, {})
+    choice = choose_float(models, CALIBRATION, macs, RULE, prices=prices)
+    assert choice.names == (DEPTHWISE,)  # the answers are brought back all the same
+    refusal = choice.refusals[-1]
+    assert refusal.what == "INT8 faster than FP16"
+    assert "2 ms against 1 ms in FP16" in refusal.reason
+    assert "jetson-orin-nano" in refusal.reason
+
+
+def test_of_the_sets_that_reach_the_target_the_fastest_is_taken(models, macs):
+    cheap = choose_float(models, CALIBRATION, macs, RULE, prices=Told(9.0, 1.0, {}))
+    assert cheap.names == (DEPTHWISE,)
+    assert (cheap.int8_ms, cheap.fp16_ms) == (1.0, 9.0)
+    assert [refusal.what for refusal in cheap.refusals] == [LEFT_FLOAT]
+    quick = choose_float(models, CALIBRATION, macs, replace(RULE, int8_share_min=0.5),
+                         prices=Told(9.0, 1.0, {STEM: -0.5}))  # fmt: skip
+    assert set(quick.names) == {DEPTHWISE, STEM}
+    assert quick.int8_ms == 0.5
+
+
+def test_a_quiet_net_that_int8_makes_slower_keeps_float_what_fp16_runs_faster(models, macs):
+    quiet = replace(RULE, target_db=0.0)
+    slow = Told(2.0, 2.5, {STEM: -1.0})
+    choice = choose_float(models, CALIBRATION, macs, replace(quiet, int8_share_min=0.5),
+                          prices=slow)  # fmt: skip
+    assert choice.names == (STEM,)
+    assert choice.int8_share < 1
+    (refusal,) = choice.refusals
+    assert (refusal.what, refusal.count) == (LEFT_FASTER, 1)
+    full = choose_float(models, CALIBRATION, macs, replace(quiet, int8_share_min=1.0), prices=slow)
+    assert full.names == ()
+    assert [refusal.what for refusal in full.refusals] == ["INT8 faster than FP16"]
+    fast = choose_float(models, CALIBRATION, macs, quiet, prices=Told(2.0, 1.5, {STEM: -1.0}))
+    assert fast.names == ()
+    assert fast.refusals == ()
+
+
+def test_a_board_without_int8_has_no_prices(models, source):
+    assert price(models, source, "jetson-nano") is None
+    assert price(models, source).ms(()) > 0
+
+
+def test_layers_that_win_alike_go_by_what_they_cost_on_the_board():
+    layers = [layer("wide", 300, 0.5), layer("slow", 300, 0.5)]
+    told = {"wide": -0.01, "slow": 0.05}
+    assert pick(layers, 600, 1000, 2.9, RULE, told) == ("wide",)
+    told = {"wide": 0.05, "slow": -0.01}
+    assert pick(layers, 600, 1000, 2.9, RULE, told) == ("slow",)
+    assert pick(layers, 600, 1000, 99.0, RULE, None, ("slow",)) == ("slow", "wide")
+
+
+def test_what_saves_most_is_left_float_first_while_there_is_room():
+    table = {"a": -0.01, "b": -0.05, "c": -0.001, "d": 0.02}
+    macs = dict.fromkeys("abcd", 10)
+    assert savers(macs, 100, table) == ("b", "a")
+    assert savers(macs, 10, table) == ("b",)
+    assert savers(macs, 0, table) == ()
+
+
+# noise that is no number
+
+
+@pytest.mark.parametrize("bad", [float("inf"), float("nan"), 1e30])
+def test_a_layer_whose_noise_is_no_number_goes_first(bad):
+    layers = [layer("loud", 10, 0.5, 0.5), layer("broken", 20, bad, bad), layer("rest", 10, 0, 0)]
+    assert pick(layers, 1000, 1000, 2.0, RULE) == ("broken",)  # 3 dB are left
+    assert pick(layers, 10, 1000, 2.0, RULE) == ()  # no room, and nothing else wins
+    every = [layer(name, 10, bad, bad) for name in "abc"]
+    assert pick(every, 1000, 1000, 20.0, RULE) == ("a", "b", "c")
+    assert pick([], 1000, 1000, 20.0, RULE) == ()
+
+
+def test_a_float_net_that_does_not_answer_in_numbers_is_not_searched(models, macs):
+    broken = QdqGraph(models[1])
+    head = broken.by_type("Conv")[-1]
+    value = np.full(8, np.inf, np.float32)
+    broken.set_input(head, 2, broken.add_constant("endless", value))
+    choice = choose_float((models[0], broken.model()), CALIBRATION, macs, RULE)
+    assert choice.names == ()
+    assert choice.layers == ()
+
+
+def test_a_classifiers_answer_needs_less_noise_than_a_map(tmp_path):
+    n = Net(seed=4)
+    pooled = n.op("GlobalAveragePool", n.layer(n.layer("x", 3, 16), 16, 16))
+    votes = n.op("Conv", pooled, n.const(n.rng.normal(0, 1, (9, 16, 1, 1)).astype(np.float32)))
+    model = n.model(votes, FRAME)
+    assert Answers(model, CALIBRATION[:2]).one_vector
+    assert not Answers(uneven_net(), CALIBRATION[:2]).one_vector
+    onnx.save(model, tmp_path / "net.onnx")
+    rule = replace(RULE, votes_db=99.0)
+    result = quantize_int8(tmp_path / "net.onnx", CALIBRATION, tmp_path / "m.onnx",
+                           Int8Options(float_rule=rule))  # fmt: skip
+    assert result.choice.plain_db > RULE.target_db
+    assert result.choice.layers  # searched: 99 dB are not there
