@@ -13,6 +13,7 @@ import click
 
 from calib.preprocess import SIZE_MAX
 from compress.lazycommand import LazyCommand
+from compress.search.flags import search_flags, search_from_flags
 from devices.command import EXIT_STOPPED, SETTINGS
 from devices.errors import EXIT_BAD_INPUT, JetpressError
 from devices.lazygroup import Entry
@@ -38,7 +39,8 @@ OTHERS = {
 @click.argument("model", required=False)
 @click.option("--model", "named_model", metavar="MODEL", help="The same as MODEL.")
 @click.option("--profile", "profile_name", required=True, metavar="NAME",
-              help="The board, for example jetson-nano; `devices list` shows all.")  # fmt: skip
+              help="The board, for example jetson-nano; `devices list` shows all. Several: a,b, "
+                   "or all-orin for a family; they share the work.")  # fmt: skip
 @click.option("--data", type=click.Path(path_type=Path), metavar="DIR|VIDEO",
               help="Frames to distil from and calibrate on; labels lying beside them judge the "
                    "result and never teach.")  # fmt: skip
@@ -60,6 +62,7 @@ OTHERS = {
               help="Seal the model before Q/DQ too: INT8 on the board's DLA needs it.")  # fmt: skip
 @click.option("--mode", metavar="NAME", help="Power mode of the board. Default: the profile's.")
 @limit_flags
+@search_flags
 @click.option("--out", type=click.Path(path_type=Path), metavar="DIR",
               help="Default: runs/<model>-<profile>.")  # fmt: skip
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0, 2**32 - 1),
@@ -91,17 +94,42 @@ def cli(model: str | None, named_model: str | None, profile_name: str, **options
     click.get_current_context().exit(code)
 
 
-def _run(model: str | None, profile_name: str, options: dict[str, Any]) -> int:
+def _run(model: str | None, profiles: str, options: dict[str, Any]) -> int:
+    from compress.boards import boards_from_text
     from compress.console import Console
-    from compress.job import Job, run_job
+    from compress.fleet import run_fleet
+    from compress.job import run_job
+    from compress.search.run import run_search
 
+    asked = search_from_flags(options)
     sys.path.append(str(Path.cwd()))  # a factory in a file beside the user is found, last
-    profile = load_profile(profile_name)
-    profile.mode(options["mode"])
-    if options["dla"]:
-        _require_dla(profile)
-    job = Job(
-        source=_source(model, options),
+    boards = boards_from_text(profiles)
+    for profile in boards:
+        profile.mode(options["mode"])
+        if options["dla"]:
+            _require_dla(profile)
+    source = _source(model, options)
+    alone = len(boards) == 1
+    folder = options["out"] or Path("runs") / f"{source.name}-{profiles.replace(',', '+')}"
+    jobs = [_job(source, profile, options, None if alone else folder) for profile in boards]
+
+    def run_one(job: Any, first: Any, voice: Any) -> int:  # noqa: ANN401 - of compress.job
+        if asked is None:
+            return run_job(job, voice, first)
+        return run_search(job, asked, voice, first)
+
+    with Console(interactive=sys.stderr.isatty(), echo=click.echo) as console:
+        if alone:
+            return run_one(jobs[0], None, console)
+        return run_fleet(jobs, folder, run_one, console)
+
+
+def _job(source: Any, profile: Any, options: dict[str, Any], fleet: Path | None) -> Any:  # noqa: ANN401 - a Job
+    """The job for one board; `fleet` is the folder of a call for several."""
+    from compress.job import Job
+
+    return Job(
+        source=source,
         profile=profile,
         mode=options["mode"],
         budget=budget_from_flags(profile, options),
@@ -111,14 +139,13 @@ def _run(model: str | None, profile_name: str, options: dict[str, Any]) -> int:
         choice=_choice(options),
         recipe=options["recipe"],
         dla=options["dla"],
-        out=options["out"],
+        out=options["out"] if fleet is None else fleet / profile.name,
+        store=None if fleet is None else fleet / ".passes",
         cache=cache_folder(),
         seed=options["seed"],
         threads=options["threads"],
         command=shlex.join(["compress", *sys.argv[1:]]),
     )
-    with Console(interactive=sys.stderr.isatty(), echo=click.echo) as console:
-        return run_job(job, console)
 
 
 def _one_model(model: str | None, named: str | None) -> str | None:

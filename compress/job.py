@@ -77,10 +77,13 @@ class Job:
         return self.store or self.folder / ".passes"
 
 
-def run_job(job: Job, voice: Voice) -> int:
-    """Do the job; returns the gate's exit code. Raises JetpressError on bad input."""
+def run_job(job: Job, voice: Voice, first: Bundle | None = None) -> int:
+    """Do the job; returns the gate's exit code. Raises JetpressError on bad input.
+
+    `first` is the model when it was imported before.
+    """
     with claimed(job.folder):
-        material = open_material(job, voice)
+        material = open_material(job, voice, first)
         recipe = recipe_of_job(job, material.frames)
         check_identity(job.folder, material.identity)
         judgement = finish(job, material, recipe, voice)

@@ -26,7 +26,7 @@ from edge.heads import ClassifyHead
 if TYPE_CHECKING:
     from compress.job import Job
 
-__all__ = ["Material", "Voice", "material_of", "open_material"]
+__all__ = ["Material", "Voice", "import_for", "material_of", "open_material"]
 
 LABELS = Path(__file__).parent / "zoo" / "vtest_labels.json"
 
@@ -58,10 +58,19 @@ class Material:
         }
 
 
-def open_material(job: Job, voice: Voice) -> Material:
-    """Import the model, read the frames, open the teacher. Raises JetpressError on bad input."""
+def import_for(job: Job, voice: Voice) -> Bundle:
+    """The model of a job, sealed in its store. Raises JetpressError on bad input."""
+    return import_model(job.source, job.profile, job.passes, _Fetcher(job, voice).path)
+
+
+def open_material(job: Job, voice: Voice, first: Bundle | None = None) -> Material:
+    """Import the model unless it was, read the frames, open the teacher.
+
+    Raises JetpressError on bad input.
+    """
     weights = _Fetcher(job, voice)
-    first = import_model(job.source, job.profile, job.passes, weights.path)
+    if first is None:
+        first = import_model(job.source, job.profile, job.passes, weights.path)
     return _around(job, first, voice, job.passes, weights)
 
 

@@ -1,4 +1,4 @@
-"""The drawings of a report as plain SVG: accuracy against latency, time by bound, top kernels.
+"""The drawings of a report as plain SVG: accuracy against cost, time by bound, top kernels.
 
 Drawn by hand rather than by a plotting package: text stays text, colours come from the page's style
 (so dark mode and print work), and the same facts give the same bytes.
@@ -16,7 +16,14 @@ from devices.budget import Measurement
 from devices.report import COLUMNS, Figure, Stage, number
 from devices.roofline import LayerTime
 
-__all__ = ["accuracy_drawing", "bounds_drawing", "kernels_drawing", "ticks"]
+__all__ = [
+    "Tried",
+    "accuracy_drawing",
+    "bounds_drawing",
+    "front_drawing",
+    "kernels_drawing",
+    "ticks",
+]
 
 _WIDTH = 500
 _ACCURACIES = ("ap50", "ap", "top1", "agreement", "sqnr_db")
@@ -25,6 +32,12 @@ _BOUNDS = (
     ("memory", "memory traffic"),
     ("floor", "kernel launch floor"),
 )
+_DOTS = {  # how a point of a search is drawn: class, radius, words; the last is drawn on top
+    "short": ("floor", 3.0, "short trial"),
+    "beaten": ("floor", 5.0, "beaten"),
+    "front": ("dot", 5.0, "on the front"),
+    "taken": ("dot last", 5.5, "taken"),
+}
 _TOP = 14
 _BARS_LEFT = 222.0
 _LABEL_CHARS = 30
@@ -42,6 +55,53 @@ class _Axis:
     def at(self, value: float) -> float:
         share = (value - self.low) / (self.high - self.low)
         return self.start + share * (self.end - self.start)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tried:
+    """A point of a search: its name, what it costs, how good it is, and how it is drawn.
+
+    `kind` is "short" (a cheaper rung), "beaten", "front" or "taken".
+    """
+
+    name: str
+    cost: Measurement
+    accuracy: Measurement
+    kind: str
+
+
+def front_drawing(
+    points: Sequence[Tried], *, cost_max: float | None = None, accuracy_bound: float | None = None
+) -> Figure | None:
+    """Everything tried, the front joined up; None without a point.
+
+    Dashed lines stand at the limits, in the units of the points, where they lie in the picture.
+    """
+    if not points:
+        return None
+    what = COLUMNS[points[0].cost.name].title.lower()
+    good = COLUMNS[points[0].accuracy.name]
+    told = [point for point in points if point.kind in ("front", "taken")]
+    svg = _svg(366, f"{good.title} against {what}, {len(points)} tried; the front: "
+               + "; ".join(_point_words((p.name, p.cost, p.accuracy)) for p in told))  # fmt: skip
+    x = _axis([point.cost for point in points], 46, _WIDTH - 16, from_zero=False)
+    y = _axis([point.accuracy for point in points], *((292, 26) if good.better > 0 else (26, 292)),
+              from_zero=False)  # fmt: skip
+    floor = _Axis(y.low, y.high, 292, 26) if good.better > 0 else _Axis(-y.high, -y.low, 292, 26)
+    sign = 1 if good.better > 0 else -1
+    _scales(svg, x, floor, f"{good.title}, {good.unit}, {points[0].accuracy.basis.value}",
+            f"{what}, {points[0].cost.unit}, {points[0].cost.basis.value}", sign=sign)  # fmt: skip
+    _limits(svg, x, y, (cost_max, accuracy_bound))
+    route = " ".join(f"{px(x.at(p.cost.value))},{px(y.at(p.accuracy.value))}"
+                     for p in sorted(told, key=lambda point: point.cost.value))  # fmt: skip
+    ET.SubElement(svg, "polyline", {"class": "path", "points": route})
+    for point in sorted(points, key=lambda point: tuple(_DOTS).index(point.kind)):
+        _tried(svg, point, (x.at(point.cost.value), y.at(point.accuracy.value)))
+    _dot_legend(svg, 356)
+    return Figure(title=f"{good.title} against {what}: what was tried", svg=text_of(svg), caption=
+                  "Up and left is better. The dotted line joins what no other beats in accuracy, "
+                  "latency and memory together; dashed lines are limits. Short trials learnt for "
+                  "a quarter of the steps and were judged on a third of the frames.")  # fmt: skip
 
 
 def accuracy_drawing(stages: Sequence[Stage]) -> Figure | None:
@@ -132,16 +192,44 @@ def _axis(facts: Sequence[Measurement], start: float, end: float, *, from_zero: 
     return _Axis(0.0 if from_zero else low - pad, high + pad, start, end)
 
 
-def _scales(svg: ET.Element, x: _Axis, y: _Axis, y_title: str, x_title: str) -> None:
+def _scales(svg: ET.Element, x: _Axis, y: _Axis, y_title: str, x_title: str, sign: int = 1) -> None:
+    """Grid, marks and titles; `sign` -1 for a y axis whose numbers are those of `y` negated."""
     for value in ticks(y.low, y.high):
         line(svg, (x.start, y.at(value)), (x.end, y.at(value)), "grid")
-        label(svg, (x.start - 8, y.at(value) + 4), f"{value:g}", "soft", anchor="end")
+        words = f"{sign * value or 0:g}"
+        label(svg, (x.start - 8, y.at(value) + 4), words, "soft", anchor="end")
     for value in ticks(x.low, x.high):
         line(svg, (x.at(value), y.start), (x.at(value), y.start + 5), "axis")
         label(svg, (x.at(value), y.start + 20), f"{value:g}", "soft", anchor="middle")
     line(svg, (x.start, y.start), (x.end, y.start), "axis")
     label(svg, (0, 12), y_title, "soft")
     label(svg, (x.end, y.start + 40), x_title, "soft", anchor="end")
+
+
+def _limits(svg: ET.Element, x: _Axis, y: _Axis, bounds: tuple[float | None, float | None]) -> None:
+    cost, accuracy = bounds
+    low, high = sorted((y.start, y.end))
+    if cost is not None and x.low <= cost <= x.high:
+        line(svg, (x.at(cost), low), (x.at(cost), high), "limit")
+    if accuracy is not None and y.low <= accuracy <= y.high:
+        line(svg, (x.start, y.at(accuracy)), (x.end, y.at(accuracy)), "limit")
+
+
+def _tried(svg: ET.Element, point: Tried, at: tuple[float, float]) -> None:
+    kind, radius, _ = _DOTS[point.kind]
+    dot = ET.SubElement(
+        svg, "circle", {"class": kind, "cx": px(at[0]), "cy": px(at[1]), "r": px(radius)}
+    )
+    ET.SubElement(dot, "title").text = _point_words((point.name, point.cost, point.accuracy))
+
+
+def _dot_legend(svg: ET.Element, y: float) -> None:
+    left = 6.0
+    for kind, radius, words in _DOTS.values():
+        ET.SubElement(svg, "circle", {"class": kind, "cx": px(left), "cy": px(y - 4),
+                                      "r": px(radius)})  # fmt: skip
+        label(svg, (left + 10, y), words, "soft")
+        left += 34 + 6.1 * len(words)
 
 
 def _points(

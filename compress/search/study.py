@@ -27,17 +27,18 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from compress.search.candidate import Candidate, Outcome
+from compress.search.candidate import SHORT_FRAMES, SHORT_STEPS, Candidate, Outcome
 from compress.search.executor import Executor, evaluated
 from compress.search.front import dominates
 
 if TYPE_CHECKING:
     from compress.search.journal import Journal
 
-__all__ = ["GENERATION", "Plan", "Trial", "generation_of", "propose", "search"]
+__all__ = ["GENERATION", "Plan", "Trial", "closest", "generation_of", "propose", "search"]
 
 GENERATION = 4
 _STARTUP = 6  # trials before the estimator is asked; it draws at random until then
+_RULES = (GENERATION, _STARTUP, SHORT_STEPS, SHORT_FRAMES)
 
 
 class Trial(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,7 +74,7 @@ class Plan:
     @property
     def key(self) -> str:
         """Names the study: plans that would try other candidates in another order differ."""
-        words = msgspec.json.encode((self.possible, self.first, self.seed, GENERATION, _STARTUP))
+        words = msgspec.json.encode((self.possible, self.first, self.seed, _RULES))
         return hashlib.sha256(words).hexdigest()
 
 
@@ -119,7 +120,7 @@ def propose(plan: Plan, earlier: Sequence[Trial], numbers: range) -> Iterator[Ca
         named = plan.first[number] if number < len(plan.first) else None
         if named is None or named in tried:
             best = _most_accurate(earlier) if number % 2 else None
-            named = _nearest(plan, best or _sampled(plan, earlier, number), free)
+            named = closest(free, best or _sampled(plan, earlier, number), plan.possible)
         tried.add(named)
         yield named
 
@@ -184,11 +185,11 @@ def _most_accurate(earlier: Sequence[Trial]) -> Candidate | None:
     return max(known, key=lambda pair: pair[0])[1] if known else None
 
 
-def _axes(plan: Plan) -> dict[str, list[Any]]:
+def _axes(possible: tuple[Candidate, ...]) -> dict[str, list[Any]]:
     """The choices of every axis in the order of the space."""
     names = ("prune", "image", "steps", "precision", "float_layers")
     return {
-        name: list(dict.fromkeys(getattr(candidate, name) for candidate in plan.possible))
+        name: list(dict.fromkeys(getattr(candidate, name) for candidate in possible))
         for name in names
     }
 
@@ -198,7 +199,7 @@ def _sampled(plan: Plan, earlier: Sequence[Trial], number: int) -> Candidate:
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    axes = _axes(plan)
+    axes = _axes(plan.possible)
     seed = int.from_bytes(hashlib.sha256(f"{plan.seed} {number}".encode()).digest()[:4], "big")
     sampler = optuna.samplers.TPESampler(
         multivariate=True, seed=seed, n_startup_trials=_STARTUP, constant_liar=False
@@ -221,18 +222,31 @@ def _sampled(plan: Plan, earlier: Sequence[Trial], number: int) -> Candidate:
     return Candidate(**{name: axes[name][drawn[name]] for name in axes})
 
 
-def _nearest(plan: Plan, wanted: Candidate, free: list[Candidate]) -> Candidate:
-    """The free candidate that is fewest steps away; another precision counts as two."""
-    axes = _axes(plan)
+def closest(
+    free: Sequence[Candidate], wanted: Candidate, possible: tuple[Candidate, ...]
+) -> Candidate:
+    """The free candidate that is fewest steps away; another precision counts as two.
+
+    Steps are counted on the axes of `possible`; a value that is not there counts as the one next
+    to it.
+    """
+    axes = _axes(possible)
 
     def steps_to(candidate: Candidate) -> int:
-        away = sum(
-            abs(
-                axes[name].index(getattr(candidate, name)) - axes[name].index(getattr(wanted, name))
-            )
-            for name in ("prune", "image", "steps")
-        )
+        away = 0
+        for name in ("prune", "steps"):
+            here, there = (_place(axes[name], getattr(c, name)) for c in (candidate, wanted))
+            away += abs(here - there)
+        away += abs(axes["image"].index(candidate.image) - _index(axes["image"], wanted.image))
         away += 2 * (candidate.precision != wanted.precision)
         return away + (candidate.float_layers != wanted.float_layers)
 
     return min(free, key=steps_to)
+
+
+def _place(choices: list[float], value: float) -> int:
+    return min(range(len(choices)), key=lambda at: abs(choices[at] - value))
+
+
+def _index(choices: list[str], value: str) -> int:
+    return choices.index(value) if value in choices else 0
