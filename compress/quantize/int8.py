@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calib.ranges import Ranges, TensorRange
+from compress.quantize.doubts import doubts_of_frames, doubts_of_ranges
 from compress.quantize.equalize import equalize
 from compress.quantize.errors import QuantizeError
 from compress.quantize.float_layers import FloatChoice, FloatRule, choose_float, hardened
@@ -126,10 +127,12 @@ def quantize_int8(
         calibrated = with_float(calibrated, ready, choice.names if choice is not None else ())
     legal, given = legalize(calibrated)
     quantized, total = count_quantized(legal)
+    ranges = ranges_of(legal, calibrated, len(items), options.calibration_sha256)
+    doubts = (*doubts_of_frames(items), *doubts_of_ranges(ranges))
     result = Int8Result(
         path=out,
-        ranges=ranges_of(legal, calibrated, len(items), options.calibration_sha256),
-        refusals=(*refusals, *notes, *given),
+        ranges=ranges,
+        refusals=(*refusals, *doubts, *notes, *given),
         quantized=quantized,
         matrix_ops=total,
         frames=len(items),

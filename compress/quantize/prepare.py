@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from compress.onnx_clean import fold_pads
 from compress.quantize.errors import QuantizeError
-from compress.quantize.graph import QdqGraph, attribute
+from compress.quantize.graph import MATRIX_OPS, QdqGraph, attribute
 
 if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto
@@ -42,12 +42,13 @@ def prepare(model: ModelProto, opset_max: int, where: str = "model") -> ModelPro
 
     Raises QuantizeError: opset above `opset_max` or a ceiling below 13, a dynamic input shape, an
     operator outside the ONNX domain, a model that holds Q/DQ already, an old one that onnx cannot
-    convert.
+    convert, weights that are not finite.
     """
     _check(model, opset_max, where)
     if opset_of(model) < OPSET_MIN:
         model = raised(model, where)
     graph = QdqGraph(model)
+    _check_numbers(graph, where)
     for node in graph.by_type("BatchNormalization"):
         _fold_norm(graph, node)
     made = graph.model()
@@ -111,6 +112,22 @@ def _check(model: ModelProto, opset_max: int, where: str) -> None:
                 expected="a float model",
                 cure="give the float model, or legalize this one (compress.quantize.legalize)",
             )
+
+
+def _check_numbers(graph: QdqGraph, where: str) -> None:
+    """Weights of products and norms must be finite; a Clip's limit or a mask may be infinite."""
+    for node in graph.by_type(*MATRIX_OPS, "BatchNormalization"):
+        for name in node.input:
+            value = graph.constant(name)
+            bad = 0 if value is None else value.size - int(np.isfinite(value).sum())
+            if value is not None and bad:
+                raise QuantizeError(
+                    f"{where}: {node.name or node.output[0]}",
+                    found=f"{bad} of {value.size} weights in {name!r} are not finite",
+                    expected="numbers",
+                    cure="export the model again from a checkpoint that was saved before training "
+                    "went astray",
+                )
 
 
 def _fold_norm(graph: QdqGraph, norm: NodeProto) -> None:
