@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import pytest
 
 from compress.zoo import c2f, mobilenet_v2, resnet, ssd300, ssdlite
@@ -26,6 +28,18 @@ SMALL = {
     ),
     "c2f": lambda: c2f.build(c2f.C2fDetector(width=0.125, classes=3, image_hw=(64, 96))),
 }
+
+
+@functools.cache
+def net_of(name):
+    """The net, its norms with statistics that a used net would have."""
+    net = SMALL[name]()
+    generator = torch.Generator().manual_seed(3)
+    for module in net.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.1, generator=generator)
+            module.running_var.uniform_(0.5, 1.5, generator=generator)
+    return net
 
 
 def picture(net, seed=0):
