@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
+from calib.preprocess import SIZE_MAX
 from compress.kernel_widths import as_if_int8
 from compress.passes import PASSES, pass_from_name
 from compress.search.candidate import WHOLE, Candidate, SearchError
@@ -62,8 +63,14 @@ class Space(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             _check_axis("images", self.images)
             for text in filter(None, self.images):
                 parts = text.split("x")
-                if len(parts) != 2 or not all(part.isdigit() and int(part) for part in parts):
-                    raise wrong("images", repr(text), '"HEIGHTxWIDTH" in pixels, or ""')
+                sides = [int(part) for part in parts if part.isdigit() and len(part) < 9]
+                if (
+                    len(parts) != 2
+                    or len(sides) != 2
+                    or not 0 < min(sides) <= max(sides) <= SIZE_MAX
+                ):
+                    expected = f'"HEIGHTxWIDTH", 1 to {SIZE_MAX} px a side, or ""'
+                    raise wrong("images", repr(text), expected)
 
     def candidates(self, *, whole_is_taught: bool = True) -> tuple[Candidate, ...]:
         """Every candidate once, in a fixed order; a whole net may have nobody to learn from."""

@@ -136,6 +136,28 @@ def test_two_worker_processes_find_what_one_finds(compress, pictures, space, tmp
     assert outcome(compress.out) == outcome(tmp_path / "once")
 
 
+@pytest.mark.slow
+def test_a_smaller_image_is_tried_where_the_net_takes_one_and_its_recipe_makes_it_again(
+    compress, pictures, tmp_path, monkeypatch
+):
+    from compress.passes import PASSES
+
+    monkeypatch.setitem(PASSES, "resize", "compress.resize:Resize")
+    path = tmp_path / "space.toml"
+    path.write_text('prune = [1.0]\nimages = ["16x16"]\nsteps = [0]\n'
+                    'precisions = ["fp16"]\n')  # fmt: skip
+    words = (SMALL, "--profile", ORIN, "--data", pictures, "--accuracy-drop-max", 100)
+    result = compress(*words, "--search", "--space", path)
+    assert result.exit_code in (0, 4), result.output
+    manifest = open_bundle(compress.out / "bundle").manifest
+    assert manifest.inputs[0].shape == (1, 3, 16, 16)
+    again = compress(*words, "--recipe", compress.out / "recipe.toml", out=tmp_path / "again")
+    assert again.exit_code == result.exit_code, again.output
+    assert open_bundle(tmp_path / "again" / "bundle").sha256 == (
+        open_bundle(compress.out / "bundle").sha256
+    )
+
+
 def test_a_limit_out_of_reach_is_said_with_the_nearest_before_anything_is_trained(
     compress, pictures, space
 ):

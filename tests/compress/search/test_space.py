@@ -40,6 +40,7 @@ def test_a_whole_net_with_nobody_to_learn_from_has_one_length_of_training():
         ("prune = [0.5, 0.5]", ["prune", "each once"]),
         ("steps = [-1]", ["steps", "0 or more"]),
         ('images = ["64"]', ["images", "HEIGHTxWIDTH"]),
+        ('images = ["64x999999"]', ["images", "px a side"]),
         ('precisions = ["int4"]', ["precisions", "int4"]),
         ("width = [1]", ["width"]),
     ],
