@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from xml.etree import ElementTree as ET
 
+import msgspec
+
 from compress.svg import label, line, px, text_of
 from devices.budget import Measurement
 from devices.report import COLUMNS, Figure, Stage, number
@@ -84,9 +86,10 @@ def front_drawing(
     told = [point for point in points if point.kind in ("front", "taken")]
     svg = _svg(366, f"{good.title} against {what}, {len(points)} tried; the front: "
                + "; ".join(_point_words((p.name, p.cost, p.accuracy)) for p in told))  # fmt: skip
-    x = _axis([point.cost for point in points], 46, _WIDTH - 16, from_zero=False)
-    y = _axis([point.accuracy for point in points], *((292, 26) if good.better > 0 else (26, 292)),
-              from_zero=False)  # fmt: skip
+    shown = [_as_drawn(point) for point in points]
+    x = _axis([cost for cost, _ in shown], 46, _WIDTH - 16, from_zero=False)
+    ends = (292, 26) if good.better > 0 else (26, 292)
+    y = _axis([accuracy for _, accuracy in shown], *ends, from_zero=False)
     floor = _Axis(y.low, y.high, 292, 26) if good.better > 0 else _Axis(-y.high, -y.low, 292, 26)
     sign = 1 if good.better > 0 else -1
     _scales(svg, x, floor, f"{good.title}, {good.unit}, {points[0].accuracy.basis.value}",
@@ -95,13 +98,16 @@ def front_drawing(
     route = " ".join(f"{px(x.at(p.cost.value))},{px(y.at(p.accuracy.value))}"
                      for p in sorted(told, key=lambda point: point.cost.value))  # fmt: skip
     ET.SubElement(svg, "polyline", {"class": "path", "points": route})
+    for facts in shown:
+        _bars(svg, facts, x, y)
     for point in sorted(points, key=lambda point: tuple(_DOTS).index(point.kind)):
         _tried(svg, point, (x.at(point.cost.value), y.at(point.accuracy.value)))
     _dot_legend(svg, 356)
     return Figure(title=f"{good.title} against {what}: what was tried", svg=text_of(svg), caption=
                   "Up and left is better. The dotted line joins what no other beats in accuracy, "
-                  "latency and memory together; dashed lines are limits. Short trials learnt for "
-                  "a quarter of the steps and were judged on a third of the frames.")  # fmt: skip
+                  "latency and memory together; bars are the intervals of the one taken, dashed "
+                  "lines limits. Short trials learnt for a quarter of the steps and were judged on "
+                  "a third of the frames.")  # fmt: skip
 
 
 def accuracy_drawing(stages: Sequence[Stage]) -> Figure | None:
@@ -221,6 +227,25 @@ def _tried(svg: ET.Element, point: Tried, at: tuple[float, float]) -> None:
         svg, "circle", {"class": kind, "cx": px(at[0]), "cy": px(at[1]), "r": px(radius)}
     )
     ET.SubElement(dot, "title").text = _point_words((point.name, point.cost, point.accuracy))
+
+
+def _as_drawn(point: Tried) -> tuple[Measurement, Measurement]:
+    """Cost and accuracy; bars are drawn for the one that is taken alone."""
+    if point.kind == "taken":
+        return point.cost, point.accuracy
+    bare = [msgspec.structs.replace(fact, low=fact.value, high=fact.value)
+            for fact in (point.cost, point.accuracy)]  # fmt: skip
+    return bare[0], bare[1]
+
+
+def _bars(svg: ET.Element, facts: tuple[Measurement, Measurement], x: _Axis, y: _Axis) -> None:
+    """The interval of each fact through the point, where there is one."""
+    cost, accuracy = facts
+    at = x.at(cost.value), y.at(accuracy.value)
+    if cost.low < cost.high:
+        line(svg, (x.at(cost.low), at[1]), (x.at(cost.high), at[1]), "error")
+    if accuracy.low < accuracy.high:
+        line(svg, (at[0], y.at(accuracy.low)), (at[0], y.at(accuracy.high)), "error")
 
 
 def _dot_legend(svg: ET.Element, y: float) -> None:

@@ -59,14 +59,28 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """What came of a candidate: facts of the last pass, or why there is none.
 
-    `bundle_sha256` is the last pass's; `refusals` are passes that did not apply.
+    `bundle_sha256` is the last pass's; `refusals` are passes that did not apply; `left_float`
+    counts the layers that stay out of INT8.
     """
 
     candidate: Candidate
     facts: tuple[Measurement, ...] = ()
     refusals: tuple[Refusal, ...] = ()
     bundle_sha256: str = ""
+    left_float: int = 0
     failed: str = ""
+
+    @property
+    def twin(self) -> Candidate | None:
+        """A candidate that would be the same model: INT8 throughout, where no layer hurt."""
+        made = self.candidate
+        if (
+            self.failed
+            or self.left_float
+            or (made.precision, made.float_layers) != ("int8", "auto")
+        ):
+            return None
+        return msgspec.structs.replace(made, float_layers="none", short=False)
 
     def fact(self, name: str) -> Measurement | None:
         """The fact of that name, or None when it is not known."""

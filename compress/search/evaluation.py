@@ -16,6 +16,7 @@ import msgspec
 
 from compress.material import Material, Voice, material_of
 from compress.progress import Quiet, Task
+from compress.quantize.float_layers import LEFT_FASTER, LEFT_FLOAT
 from compress.results import stage_row
 from compress.search.candidate import SHORT_FRAMES, Candidate, Outcome, passes_of
 from compress.search.sharing import Desk, press
@@ -68,6 +69,11 @@ class Bench:
             facts=row.stage.facts,
             refusals=tuple(found.refusal for found in results if found.refusal is not None),
             bundle_sha256=bundle.sha256,
+            left_float=sum(
+                refusal.count
+                for refusal in bundle.manifest.refusals
+                if refusal.what in (LEFT_FLOAT, LEFT_FASTER)
+            ),
         )
 
 

@@ -114,7 +114,7 @@ def generation_of(number: int) -> range:
 
 def propose(plan: Plan, earlier: Sequence[Trial], numbers: range) -> Iterator[Candidate]:
     """The candidates of one generation, given all trials before it."""
-    tried = {trial.candidate for trial in earlier}
+    tried = _settled(earlier)
     for number in numbers:
         free = [candidate for candidate in plan.possible if candidate not in tried]
         named = plan.first[number] if number < len(plan.first) else None
@@ -125,9 +125,17 @@ def propose(plan: Plan, earlier: Sequence[Trial], numbers: range) -> Iterator[Ca
         yield named
 
 
+def _settled(earlier: Sequence[Trial]) -> set[Candidate]:
+    """What was tried, and what would be the same model as something that was."""
+    twins = (trial.best.twin for trial in earlier)
+    return {*(trial.candidate for trial in earlier), *(twin for twin in twins if twin is not None)}
+
+
 def _next(plan: Plan, trials: Sequence[Trial]) -> range:
     """The numbers of the generation to be made; empty when all that may be tried was."""
-    most = len(plan.possible)
+    earlier = trials[: generation_of(len(trials)).start]
+    settled = _settled(earlier).intersection(plan.possible)
+    most = len(earlier) + len(plan.possible) - len(settled)
     if plan.trials_max is not None:
         most = min(most, plan.trials_max)
     if len(trials) >= most:

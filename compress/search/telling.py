@@ -16,7 +16,7 @@ from compress.search.space import Allowed
 from compress.search.study import Trial
 from devices.budget import LIMITS, Budget, Measurement, Refusal
 from devices.budget import Outcome as Result
-from devices.report import Figure, Table
+from devices.report import COLUMNS, Figure, Table
 
 __all__ = ["Found", "added_by", "ruled_out", "trial_words"]
 
@@ -113,7 +113,7 @@ def _front_table(found: Found) -> Table:
         name="search_front",
         title="Front of the search",
         words="What no other model that was tried beats in accuracy, latency and memory together.",
-        head=(*_HEAD, "Limits"),
+        head=(*_head(found), "Limits"),
         rows=tuple(rows),
     )
 
@@ -136,7 +136,7 @@ def _trials_table(found: Found) -> Table:
         name="search_trials",
         title="Trials of the search",
         words=f"In the order they were proposed. A short trial {_SHORT}.",
-        head=(*_HEAD, "What became of it"),
+        head=(*_head(found), "What became of it"),
         rows=tuple(rows),
     )
 
@@ -151,7 +151,11 @@ def _space_table(wanted: Allowed) -> Table:
     )
 
 
-_HEAD = ("Candidate", "Accuracy lost", "Latency", "Memory", "Engine")
+def _head(found: Found) -> tuple[str, ...]:
+    judged = found.pick.outcome.accuracy
+    names = ("latency_ms", "memory_mb", "engine_mb")
+    titles = (COLUMNS[name].title for name in names)
+    return ("Candidate", COLUMNS[judged.name].title if judged else "Accuracy", *titles)
 
 
 def _row(outcome: Outcome, last: str) -> tuple[Measurement | str | None, ...]:

@@ -77,6 +77,8 @@ def test_less_lost_is_drawn_higher_and_the_taken_one_on_top():
     heights = {name: float(dot.get("cy")) for name, dot in at.items()}
     assert heights["b"] < heights["c"] < heights["a"] < heights["d"]
     assert float(at["a"].get("cx")) < float(at["b"].get("cx")) < float(at["c"].get("cx"))
+    bars = [item for item in svg.iter(NS + "line") if item.get("class") == "error"]
+    assert [(bar.get("x1"), bar.get("x2")) for bar in bars] == [(at["b"].get("cx"),) * 2]
     limits = [item for item in svg.iter(NS + "line") if item.get("class") == "limit"]
     assert len(limits) == 2
     assert heights["c"] < float(limits[1].get("y1")) < heights["a"]

@@ -134,6 +134,19 @@ def test_a_finished_search_is_read_back_and_a_longer_one_goes_on(tmp_path):
     assert len(longer) == 13
 
 
+def test_what_would_be_the_same_model_is_not_tried_again(tmp_path):
+    """No layer is left float here, so INT8 throughout is INT8."""
+    trials, _ = run(tmp_path, wanted=plan(trials_max=None))
+    known = {}
+    for trial in trials:
+        whole = (trial.candidate.precision, trial.candidate.prune, trial.candidate.steps)
+        known.setdefault(whole, []).append(trial)
+    assert len(known) == 6 * 4 * 2  # every model of the space that is one of its own
+    for pair in (pair for pair in known.values() if len(pair) > 1):
+        numbers = [generation_of(trial.number) for trial in pair]
+        assert pair[0].candidate.float_layers == "none" or numbers[0] == numbers[1]
+
+
 def test_time_ends_a_search_between_generations_and_counts_earlier_sittings(tmp_path):
     def minutes():
         step = iter(range(10**6))
