@@ -99,6 +99,7 @@ def translated(
     constants = stored_constants(model)
     into = Translation(opset=opset, constants=constants, learn_scales=learn_scales)
     into.weight_inputs = weight_inputs(model, known)
+    into.readers = _readers(model)
     into.constants[""] = Constant(np.zeros(0))
     with torch.no_grad():
         for value in _inputs(model):
@@ -147,6 +148,11 @@ def _check_operators(model: ModelProto, known: set[str]) -> None:
             expected=f"the {len(OPERATORS)} of compress.from_onnx.operators",
             cure="; ".join(dict.fromkeys(cures)) or "export with standard operators of ONNX",
         )  # fmt: skip
+
+
+def _readers(model: ModelProto) -> Counter[str]:
+    read = Counter(name for node in model.graph.node for name in node.input)
+    return read + Counter(value.name for value in model.graph.output)
 
 
 def _inputs(model: ModelProto) -> list[str]:

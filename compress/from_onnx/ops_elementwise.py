@@ -77,12 +77,12 @@ def identity(step: Step) -> fx.Node:
 
 
 def arithmetic(step: Step) -> fx.Node:
-    """A op b; whole numbers are divided towards zero; x sigmoid(x) becomes silu(x)."""
+    """A op b; whole numbers are divided towards zero; silu and a Linear's bias are found."""
     import torch
 
-    gated = _gated(step) if step.kind == "Mul" else None
-    if gated is not None:
-        return gated
+    joined = {"Mul": _gated, "Add": _biased}.get(step.kind, lambda _: None)(step)
+    if joined is not None:
+        return joined
     rank = max(step.rank(0), step.rank(1))
     a, b = step.operand(0, rank), step.operand(1, rank)
     if step.kind == "Div" and not _is_float(step):
@@ -90,6 +90,19 @@ def arithmetic(step: Step) -> fx.Node:
             a = step.value(0)
         return step.call(torch.div, a, b, rounding_mode="trunc")
     return step.call(_ARITHMETIC[step.kind], a, b)
+
+
+def _biased(step: Step) -> fx.Node | None:
+    """The bias that exporters add behind a MatMul, as the layer's own."""
+    for place in (0, 1):
+        bias = step.constant(place)
+        if bias is None or bias.value.ndim != 1 or bias.value.dtype.kind != "f":
+            continue
+        if step.constant(1 - place) is None:
+            node = step.value(1 - place)
+            if step.into.takes_bias(node, len(bias.value)):
+                return step.into.add_bias(node, Field(bias, place), step.at)
+    return None
 
 
 def _gated(step: Step) -> fx.Node | None:

@@ -50,6 +50,7 @@ class Translation:
         self.values: dict[str, fx.Node] = {}  # tensor of the file -> node that computes it
         self.bindings: list[Binding] = []
         self.weight_inputs: set[tuple[int, int]] = set()
+        self.readers: Mapping[str, int] = {}  # tensor of the file -> how many nodes read it
         self._names = Names()
         self._live: dict[fx.Node, Any] = {}  # a tensor, or several
         self._shapes: dict[fx.Node, tuple[int, ...]] = {}
@@ -147,6 +148,30 @@ class Translation:
         found = getattr(self.root.get_submodule(owner), last)
         assert isinstance(found, nn.Parameter)
         return found
+
+    def takes_bias(self, node: fx.Node, width: int) -> bool:
+        """Whether the node is a Linear of this width without bias, which one reader adds to."""
+        from torch import nn
+
+        if node.op != "call_module" or self.readers.get(node.meta.get(TENSOR_KEY, "")) != 1:
+            return False
+        layer = self.root.get_submodule(str(node.target))
+        plain = isinstance(layer, nn.Linear) and layer.bias is None and len(layer.weight) == width
+        return plain and sum(item.target == node.target for item in self.graph.nodes) == 1
+
+    def add_bias(self, node: fx.Node, field: Field, at: int) -> fx.Node:
+        """Give the layer this bias; the node then computes the tensor behind it."""
+        from torch import nn
+
+        path = str(node.target)
+        bias = nn.Parameter(_tensor(field.constant.value))
+        self.root.get_submodule(path).register_parameter("bias", bias)
+        self._bind(f"{path}.bias", field, at)
+        self._shared = {key: there for key, there in self._shared.items()
+                        if there != path}  # without a bias it is another layer # fmt: skip
+        self._keep(node, self._live[node] + bias)
+        del node.meta[TENSOR_KEY]
+        return node
 
     def parameter(self, field: Field, at: int, *, quantized: bool = False) -> fx.Node:
         """Record the reading of a weight outside any layer."""

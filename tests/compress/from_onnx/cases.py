@@ -91,6 +91,11 @@ LAYERS = {
     "Gemm without bias": _with("Gemm", (3, 4), {"w": normal(4, 5, seed=1)}),
     "MatMul": _with("MatMul", (2, 3, 4), {"w": normal(4, 5, seed=1)}),
     "MatMul of two": _pair("MatMul", (2, 3, 4), (2, 4, 5)),
+    "MatMul and bias": lambda: graph(
+        [node("MatMul", "x w", "m"), node("Add", "b m", "a"), node("MatMul", "x w", "n"),
+         node("Add", "n c", "d"), node("MatMul", "a v", "p"), node("Add", "p p")],
+        {"x": (2, 3, 4)}, {"w": normal(4, 5), "b": normal(5), "c": normal(5, seed=3),
+                           "v": normal(5, 2)}, outputs="y d"),
     "MatMul stack": _with("MatMul", (2, 3, 4), {"w": normal(2, 4, 5, seed=1)}),
     "BatchNormalization": _norm("BatchNormalization", (2, 4, 5, 5), STATISTICS, 9, epsilon=1e-3),
     "BatchNormalization 2d": _norm("BatchNormalization", (3, 4), STATISTICS, 15),
