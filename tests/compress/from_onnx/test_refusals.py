@@ -23,13 +23,13 @@ def test_all_unknown_operators_are_listed_with_their_counts():
              helper.make_node("Odd", ["x"], ["z"], domain="com.example")]  # fmt: skip
     model, _ = graph(nodes, {"x": (2, 2)})
     model.opset_import.append(helper.make_opsetid("com.example", 1))
-    with pytest.raises(UnsupportedError, match=r"com.example.Odd x1, Det x1, Hardmax x2"):
+    with pytest.raises(UnsupportedError, match=r"Det x1, Hardmax x2, com\.example\.Odd x1"):
         module_from_onnx(model)
 
 
 def test_nms_is_refused_with_what_to_do():
     model, _ = graph([node("NonMaxSuppression", "x s")], {"x": (1, 5, 4), "s": (1, 2, 5)})
-    with pytest.raises(UnsupportedError, match="NonMaxSuppression x1.*raw outputs before it"):
+    with pytest.raises(UnsupportedError, match=r"NonMaxSuppression x1.*raw outputs before it"):
         module_from_onnx(model)
 
 
@@ -38,7 +38,7 @@ def test_a_branch_is_refused_even_where_its_condition_is_constant():
                              [onnx.ValueInfoProto(name="z")])  # fmt: skip
     made = helper.make_node("If", ["c"], ["y"], then_branch=body, else_branch=body)
     model, _ = graph([made], {"x": (2, 2)}, {"c": np.bool_(True)})
-    with pytest.raises(UnsupportedError, match="If x1.*without branches"):
+    with pytest.raises(UnsupportedError, match=r"If x1.*without branches"):
         module_from_onnx(model)
 
 
