@@ -179,8 +179,12 @@ class Int8(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     def settings(self, context: Context) -> dict[str, Any]:
         train = context.train.sha256 if context.train is not None else ""
-        rule = asdict(FloatRule()) if self.keep_float == "auto" else {}
-        return settings_of(self, opset_max=context.profile.opset_max, train=train, float_rule=rule)
+        chosen: dict[str, Any] = {}
+        if self.keep_float == "auto":
+            mode = context.profile.mode(context.mode).name
+            chosen = {**asdict(FloatRule()), "profile": context.profile.name, "mode": mode}
+        opset = context.profile.opset_max
+        return settings_of(self, opset_max=opset, train=train, float_rule=chosen)
 
     def requires(self, source: Bundle, context: Context) -> Refusal | None:
         return context.profile.refuse("int8") or _no_frames("INT8", context)
@@ -192,6 +196,7 @@ class Int8(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
             keep_float=self.keep_float,
             frames_max=self.frames_max,
             calibration_sha256=context.train.sha256,
+            pricing=Pricing(profile=context.profile, precision="int8", mode=context.mode),
         )
         count = min(len(context.train), self.frames_max)
         with ExitStack() as tasks:

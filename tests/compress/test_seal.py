@@ -68,7 +68,7 @@ def sources(tmp_path_factory, train):
     made = {}
     for net, bundle in first.items():
         convs = [n.name for n in onnx.load(bundle.path(MODEL)).graph.node if n.op_type == "Conv"]
-        for precision, step in (("fp16", Fp16()), ("int8", Int8()),
+        for precision, step in (("fp16", Fp16()), ("int8", Int8(keep_float=())),
                                 ("mixed", Int8(keep_float=(convs[1],)))):  # fmt: skip
             store = folder / f"{net}-{precision}"
             (result,) = run_passes(bundle, [step], store, context(train, folder))
