@@ -32,6 +32,7 @@ class FloatRule:
     classifier's: there the largest of many wins, and small noise changes which. `least_db` is
     enough where that takes to be faster than FP16. A layer is left float for `gain_min_db` and
     `gain_min_db_per_percent` of the net's MACs, or more; the whole set for `worth_db` or more.
+    Weights and biases are fitted up to `fit_below_db` above the target: that costs no speed.
     `runs_max` bounds layers times frames.
     """
 
@@ -42,6 +43,7 @@ class FloatRule:
     gain_min_db: float = 0.02
     gain_min_db_per_percent: float = 0.1
     worth_db: float = 1.0
+    fit_below_db: float = 3.0
     frames_max: int = 8
     runs_max: int = 1024
     rounds_max: int = 4

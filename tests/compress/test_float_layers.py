@@ -379,7 +379,7 @@ def test_the_pass_records_the_refusal_and_the_run_says_it(source, tmp_path):
     row = Row(bundle=result.bundle, accuracy=(), stage=Stage(name="int8", words="", facts=(),
               layers=()))  # fmt: skip
     (line,) = float_words(row)
-    assert "1 layers stay out of INT8" in line
+    assert f"{refusal.count} layers stay out of INT8" in line
     assert "of the MACs stay in INT8" in " ".join(line.split())
     assert float_words(replace(row, stage=msgspec.structs.replace(row.stage, name="fp16"))) == ()
 

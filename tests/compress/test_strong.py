@@ -13,6 +13,7 @@ from onnx import TensorProto, helper
 pytest.importorskip("onnxruntime", reason="runs the graphs; part of the extra 'compress'")
 
 from compress.evaluate import sqnr_db
+from compress.quantize.fp16 import fp16_view
 from compress.quantize.int8 import Int8Options, quantize_int8
 from compress.quantize.strong import strong_twin
 from tests.compress.qdq_graphs import Builder, ops, run
@@ -256,3 +257,28 @@ def test_onnx_runtimes_converter_gives_the_same_numbers_for_a_float_net():
     feeds = frames(3, seed=1)
     assert db(ours, theirs, feeds) > 90
     assert db(model, ours, feeds) == pytest.approx(db(model, theirs, feeds), abs=0.5)
+
+
+def test_a_product_whose_sum_overflows_and_weights_beyond_fp16_are_islands_of_float32():
+    n = Net(seed=3)
+    x = n.layer("x", 3, 8)
+    loud = n.const(np.full((8, 8, 1, 1), 3e4, np.float32))
+    wide = n.op("Conv", x, loud, name="sum beyond", kernel_shape=[1, 1])
+    calm = n.op("Mul", wide, n.const(np.float32(1e-6)), name="calm")
+    beyond = n.const(np.full((8, 8, 1, 1), 1e5, np.float32))
+    heavy = n.op("Conv", n.op("Mul", calm, n.const(np.float32(1e-4))), beyond, name="heavy",
+                 kernel_shape=[1, 1])  # fmt: skip
+    model = n.model(n.layer(heavy, 8, 4, relu=False), (1, 3, 32, 32))
+    naive = fp16_view(model)
+    feeds = frames(3, seed=1)
+    assert not np.isfinite(run(naive, feeds[0]["x"])[0]).all()  # all in FP16: ruined
+    twin = strong_twin(model, frames(4))
+    kinds = types(twin.model)
+    assert {kinds[name] for name in ("sum beyond", "calm", "heavy")} == {TensorProto.FLOAT}
+    assert kinds[x] == TensorProto.FLOAT16
+    (refusal,) = twin.refusals
+    assert (refusal.count, refusal.instead) == (3, "FP32")
+    assert "65504" in refusal.reason
+    assert db(model, twin.model, feeds) > 50
+    halves = sum(node.op_type != "Cast" for node in twin.model.graph.node) - refusal.count
+    assert twin.half_nodes == halves
