@@ -38,6 +38,8 @@ from edge.gate import read_costs, write_accuracy
 
 __all__ = ["Distil", "Fp16", "Int8", "Prune", "Seal", "check_qdq"]
 
+FLOAT_SOURCE = "workshop/float.onnx"  # what an INT8 bundle was made from
+
 FP16_FRAMES = FRAMES  # looked at for values that FP16 cannot hold
 _Feeds = Iterator[Mapping[str, NDArray[np.float32]]]
 
@@ -214,6 +216,8 @@ class Int8(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
                 on_frame=task.advance,
                 searching=searching,
             )
+        (folder / "workshop").mkdir()
+        shutil.copyfile(source.path("model.onnx"), folder / FLOAT_SOURCE)
         manifest = _next(source, refusals=result.refusals)
         return msgspec.structs.replace(
             manifest, precision="int8", calibration_sha256=context.train.sha256

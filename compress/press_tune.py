@@ -5,21 +5,25 @@ from __future__ import annotations
 import functools
 import shutil
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import msgspec
 
 from compress.board_files import frames_of
 from compress.distill import Run, frame_batches
 from compress.passes import Context, PassError, key_of, settings_of
-from compress.press import check_qdq
+from compress.press import FLOAT_SOURCE, check_qdq
 from compress.quantize.int8 import load_model, save_model
+from compress.quantize.prepare import prepare
 from compress.scene import spaced
 from compress.train import Checkpoint
 from compress.tune import TuneOptions, tuned
 from devices.budget import Refusal
 from devices.errors import JetpressError
 from edge.bundle import Bundle, Manifest
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
 
 __all__ = ["Tune"]
 
@@ -37,6 +41,8 @@ class Tune(TuneOptions, frozen=True, kw_only=True, forbid_unknown_fields=True):
     def requires(self, source: Bundle, context: Context) -> Refusal | None:
         if source.manifest.precision != "int8":
             reason = f"the model is in {source.manifest.precision}: there is no Q/DQ to learn with"
+        elif FLOAT_SOURCE not in source.manifest.files:
+            reason = "the float network it was made from is not in its workshop"
         elif context.train is None:
             reason = "there are no frames"
         elif len(source.manifest.inputs) != 1:
@@ -51,7 +57,7 @@ class Tune(TuneOptions, frozen=True, kw_only=True, forbid_unknown_fields=True):
         assert context.train is not None  # `requires` saw to it
         wanted = set(spaced(len(context.train), self.frames))
         frames = tuple(f for at, f in enumerate(context.train.frames()) if at in wanted)
-        prepare = source.manifest.preprocess
+        prepare = source.manifest.pixels
         with context.progress.task("tuning INT8", self.steps) as task:
             run = Run(
                 seed=context.seed,
@@ -62,14 +68,15 @@ class Tune(TuneOptions, frozen=True, kw_only=True, forbid_unknown_fields=True):
                 ),
             )
             made, _ = tuned(
-                load_model(source.path("model.onnx")),
+                (load_model(source.path("model.onnx")), _float_model(source)),
                 list(frames_of(source, context, 8)),
                 frame_batches(frames, prepare, self.batch, context.seed),
                 self,
                 run,
             )
         save_model(made, folder / "model.onnx")
-        for name in ("ranges.json", "costs.json"):
+        (folder / "workshop").mkdir()
+        for name in ("ranges.json", "costs.json", FLOAT_SOURCE):
             shutil.copyfile(source.path(name), folder / name)
         return msgspec.structs.replace(source.manifest, files={})
 
@@ -82,6 +89,10 @@ class Tune(TuneOptions, frozen=True, kw_only=True, forbid_unknown_fields=True):
                 expected="trained ones",
                 cure="raise steps or lr_max of the pass",
             )
+
+
+def _float_model(source: Bundle) -> ModelProto:
+    return prepare(load_model(source.path(FLOAT_SOURCE)), source.manifest.opset)
 
 
 @functools.lru_cache(maxsize=4)

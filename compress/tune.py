@@ -3,8 +3,9 @@
 The file itself becomes the module (`compress.from_onnx`): every QuantizeLinear rounds in the
 forward pass and lets gradients through (Bengio et al., 2013), so what is trained is what TensorRT
 runs, by the same placement and the same scales as the exporter's. Its teacher is the float network
-inside it (`compress.quantize.unquantize`). What is brought down is the noise of the net's answers,
-the measure of `compress.quantize.sensitivity`: with answers x_k of the teacher, q_k of the student
+it was made from, not the one inside it, whose weights were fitted to INT8. What is brought down is
+the noise of the net's answers, the measure of `compress.quantize.sensitivity`: with answers x_k of
+the teacher and q_k of the student
 
     loss = mean over frames of sum_k w_k |q_k - x_k|^2 / S_k,   S_k = |x_k - mean_c x_k|^2
 
@@ -55,34 +56,35 @@ class TuneOptions(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def tuned(
-    model: ModelProto,
+    models: tuple[ModelProto, ModelProto],
     feeds: Sequence[Feed],
     batch_at: Callable[[int], NDArray[np.float32]],
     options: TuneOptions,
     run: Run,
 ) -> tuple[ModelProto, TrainLog]:
-    """A copy of a Q/DQ `model` whose weights were trained, and the noise of each step.
+    """A copy of a Q/DQ model whose weights were trained, and the noise of each step.
 
     Args:
-        model: one image input; Q/DQ as TensorRT reads them.
+        models: the Q/DQ one, as TensorRT reads it, and the float one it was made from; one image
+            input, the same names for what the last layers make (`compress.quantize.prepare`).
         feeds: frames as the net takes them, for the spread of the answers; 8 are looked at.
         batch_at: step -> (N, 3, H, W), as the net takes them.
         options: how long.
         run: seed, threads, progress, checkpoint.
 
     Raises:
-        TuneError: the file holds no Q/DQ, or the teacher's answers are not finite.
+        TuneError: the file holds no Q/DQ, or the teacher is another net or not finite.
         UnsupportedError, UnprovenError: it cannot become a module.
     """
     from compress.from_onnx.write_back import write_weights
-    from compress.quantize.unquantize import without_qdq
 
+    model, exact = models
     if not any(node.op_type == "QuantizeLinear" for node in model.graph.node):
         raise TuneError("the model", found="no Q/DQ", expected="a file in INT8",
                         cure="quantize it first")  # fmt: skip
     with deterministic(seed=run.seed, threads=run.threads):
-        exact = without_qdq(model)
         names = _answers(exact)
+        _check_same(model, names)
         student, teacher = (_answering(item, names) for item in (model, exact))
         examples = _tensors(feeds[0])
         several, taught = (takes_batches(net, examples) for net in (student, teacher))
@@ -102,6 +104,14 @@ def _answers(model: ModelProto) -> tuple[str, ...]:
     from compress.quantize.sensitivity import answers_of
 
     return answers_of(model)
+
+
+def _check_same(model: ModelProto, names: tuple[str, ...]) -> None:
+    made = {name for node in model.graph.node for name in node.output}
+    if not made.issuperset(names):
+        raise TuneError("the float network", found=f"answers {', '.join(names)}",
+                        expected="those of the Q/DQ file", cure="give the file it was made from",
+                        )  # fmt: skip
 
 
 def _with_answers(model: ModelProto, names: tuple[str, ...]) -> ModelProto:

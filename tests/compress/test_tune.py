@@ -12,6 +12,7 @@ from compress.export import Names, export_onnx
 from compress.lint import lint
 from compress.passes import Context, pass_from_name, run_passes
 from compress.quantize.int8 import Int8Options, load_model, quantize_int8
+from compress.quantize.prepare import prepare
 from compress.quantize.sensitivity import Answers, sqnr_of_noise
 from compress.recipe import Choice, RecipeError, choose_recipe, load_recipe
 from compress.train import Checkpoint
@@ -67,13 +68,18 @@ def int8(float_path, feeds):
     return load_model(out)
 
 
+@pytest.fixture(scope="module")
+def exact(float_path):
+    return prepare(load_model(float_path), 17)
+
+
 def batch_at(step):
     return np.random.default_rng(step).normal(0, 1, (4, 3, 32, 32)).astype(np.float32)
 
 
-def test_answers_get_nearer_and_nothing_but_weights_changes(float_path, feeds, int8):
+def test_answers_get_nearer_and_nothing_but_weights_changes(float_path, feeds, int8, exact):
     options = TuneOptions(steps=60, lr_max=3e-3)
-    made, log = tuned(int8, feeds, batch_at, options, Run(threads=1))
+    made, log = tuned((int8, exact), feeds, batch_at, options, Run(threads=1))
     answers = Answers(load_model(float_path), feeds)
     before, after = (sqnr_of_noise(answers.noise(model)) for model in (int8, made))
     assert after > before + 2.0
@@ -91,9 +97,9 @@ def test_answers_get_nearer_and_nothing_but_weights_changes(float_path, feeds, i
     assert not [found for found in lint(made, 17, True) if found.severity == "error"]
 
 
-def test_the_same_call_gives_the_same_bytes_also_when_it_was_killed(int8, feeds, tmp_path):
+def test_the_same_call_gives_the_same_bytes_also_when_it_was_killed(int8, exact, feeds, tmp_path):
     options = TuneOptions(steps=6)
-    whole, _ = tuned(int8, feeds, batch_at, options, Run(threads=1))
+    whole, _ = tuned((int8, exact), feeds, batch_at, options, Run(threads=1))
 
     class Killed:
         def update(self, done):
@@ -102,17 +108,19 @@ def test_the_same_call_gives_the_same_bytes_also_when_it_was_killed(int8, feeds,
 
     kept = Checkpoint(path=tmp_path / "c", key="k", every_steps=2)
     with pytest.raises(KeyboardInterrupt):
-        tuned(int8, feeds, batch_at, options, Run(threads=1, tick=Killed(), checkpoint=kept))
-    again, log = tuned(int8, feeds, batch_at, options, Run(threads=1, checkpoint=kept))
+        tuned(
+            (int8, exact), feeds, batch_at, options, Run(threads=1, tick=Killed(), checkpoint=kept)
+        )
+    again, log = tuned((int8, exact), feeds, batch_at, options, Run(threads=1, checkpoint=kept))
     assert log.resumed_from == 2
     assert again.SerializeToString(deterministic=True) == whole.SerializeToString(
         deterministic=True
     )
 
 
-def test_a_float_file_has_nothing_to_tune(float_path, feeds):
+def test_a_float_file_has_nothing_to_tune(exact, feeds):
     with pytest.raises(TuneError, match="no Q/DQ"):
-        tuned(load_model(float_path), feeds, batch_at, TuneOptions(steps=1), Run(threads=1))
+        tuned((exact, exact), feeds, batch_at, TuneOptions(steps=1), Run(threads=1))
 
 
 def test_the_pass_tunes_an_int8_bundle_and_refuses_a_float_one(float_path, tmp_path):
