@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
+import os
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from multiprocessing import connection
 from multiprocessing.connection import Connection
@@ -137,6 +139,7 @@ def _how(code: int | None) -> str:
 def _serve(opener: Opener, number: int, pipe: Connection) -> None:
     """What a worker does until its parent hangs up; only the parent answers an interrupt."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_die_with_parent, daemon=True).start()
     evaluate = opener(number)
     while True:
         try:
@@ -144,3 +147,11 @@ def _serve(opener: Opener, number: int, pipe: Connection) -> None:
         except EOFError:
             return
         pipe.send(evaluate(candidate))
+
+
+def _die_with_parent() -> None:
+    """A parent that was killed cannot stop its workers, and its successor needs their desks."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None  # a worker has one
+    connection.wait([parent.sentinel])
+    os._exit(1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import signal
+import time
 from pathlib import Path
 
 from compress.search.candidate import Candidate, Outcome
@@ -63,3 +64,13 @@ def mortal_opener(folder: Path, times: int, number: int):
 
 def opener_that_fails(number):
     raise RuntimeError("no material")
+
+
+def _endless(folder: Path, candidate: Candidate) -> Outcome:
+    (folder / str(os.getpid())).write_text("")
+    while True:
+        time.sleep(0.05)
+
+
+def endless_opener(folder: Path, number: int):
+    return functools.partial(_endless, folder)

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import functools
 import multiprocessing
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import pytest
 
@@ -68,3 +73,49 @@ def test_workers_end_when_the_search_is_interrupted():
     with pytest.raises(KeyboardInterrupt), Workers(opener, 2) as workers:
         evaluated(workers, FOUR, interrupt)
     assert not multiprocessing.active_children()
+
+
+PARENT = """
+import functools, pathlib, sys
+from compress.search.candidate import Candidate
+from compress.search.workers import Workers
+from tests.compress.search.objective import endless_opener
+if __name__ == "__main__":
+    with Workers(functools.partial(endless_opener, pathlib.Path(sys.argv[1])), 2) as workers:
+        for prune in (0.5, 0.6):
+            workers.submit(Candidate(prune=prune))
+        list(workers.as_completed())
+"""
+
+
+def test_workers_die_with_a_parent_that_was_killed(tmp_path):
+    """Else they would go on at desks that the next search sits down at."""
+    script = tmp_path / "parent.py"
+    script.write_text(PARENT)
+    (tmp_path / "pids").mkdir()
+    root = Path(__file__).parents[3]
+    parent = subprocess.Popen([sys.executable, script, tmp_path / "pids"],
+                              env={**os.environ, "PYTHONPATH": str(root)})  # fmt: skip
+    try:
+        assert _until(lambda: len(list((tmp_path / "pids").iterdir())) == 2)
+    finally:
+        parent.kill()
+        parent.wait()
+    pids = [int(path.name) for path in (tmp_path / "pids").iterdir()]
+    assert _until(lambda: not any(map(_runs, pids)))
+
+
+def _runs(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def _until(true):
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        if true():
+            return True
+        time.sleep(0.05)
+    return False
