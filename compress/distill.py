@@ -34,9 +34,11 @@ from compress.distil_options import (
     images_of,
 )
 from compress.distil_outputs import check_outputs, kd_loss, loss_of_outputs, named_outputs
+from compress.distributed import current_group
 from compress.scene import Augment, LabelledScene, SceneBatch
 from compress.train import TrainLog, Watch, deterministic, train
 from compress.train_means import Place, place_of, placed
+from compress.train_together import spread
 
 if TYPE_CHECKING:
     import torch
@@ -116,7 +118,7 @@ def distil_outputs(
     if options.features:
         learner, tutor = _with_features(pair, options, batch_at(0), run.seed)
     place = Place(place_of(run.means()).device, None)  # what is learnt is said in FP32
-    tutor = placed(tutor.to(place.device), place)
+    tutor = spread(placed(tutor.to(place.device), place), current_group())
     lesson = functools.partial(loss_of_outputs, tutor, pair.names, options)
     watch = None
     if held_out:

@@ -5,6 +5,9 @@ the software that computes it, so a finished pass is found again by key, and a k
 from the last one that was sealed. A pass that does not apply is a `Refusal`: the bundle goes on
 unchanged.
 
+Under torchrun the first process runs the passes, and writes; the others follow (`follow_passes`),
+to take their share of those that train.
+
 PassError (a JetpressError)   a pass failed or broke its own promise; names those that ran before it
 """
 
@@ -14,8 +17,9 @@ import hashlib
 import json
 import platform
 import shutil
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+import tempfile
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from importlib import import_module, metadata
 from pathlib import Path
 from typing import Any, Protocol
@@ -23,7 +27,9 @@ from typing import Any, Protocol
 import msgspec
 
 from calib.samples import CalibrationSet
+from compress.distributed import Group, apart, current_group
 from compress.progress import Progress
+from compress.samples import FrameSamples, Samples
 from devices.budget import Refusal
 from devices.errors import JetpressError
 from devices.profile import Profile
@@ -31,7 +37,8 @@ from edge.bundle import Bundle, BundleError, Manifest, Step, open_bundle, seal
 from edge.cost import costs_from_onnx
 from edge.gate import COSTS_FILE
 
-__all__ = ["PASSES", "Context", "Pass", "PassError", "Result", "pass_from_name", "run_passes"]
+__all__ = ["PASSES", "Context", "Pass", "PassError", "Result", "follow_passes", "pass_from_name",
+           "run_passes"]  # fmt: skip
 
 PASSES = {
     "prune": "compress.press:Prune",
@@ -41,6 +48,7 @@ PASSES = {
     "fp16": "compress.press:Fp16",
     "seal": "compress.press:Seal",
 }
+TRAINING = ("prune", "distil")  # passes that every process of a group takes part in
 # The packages whose version can change a pass's bytes.
 SOFTWARE = ("jetpress", "torch", "onnx", "onnxruntime", "nncf", "numpy")
 # Of which every tensor of a frame comes; any one of these distributions may carry it.
@@ -60,7 +68,8 @@ class PassError(JetpressError):
 class Context:
     """What passes may read beside their input: the board, the frames, the teacher.
 
-    `train` is never shown together with labels.
+    `train` is never shown together with labels. `arrays` are what calibrates a net in place of
+    frames; nothing learns from them.
     """
 
     profile: Profile
@@ -71,6 +80,14 @@ class Context:
     mode: str | None = None  # power mode of the board; None is the profile's own
     seed: int = 0
     threads: int = 2
+    arrays: Samples | None = None
+
+    @property
+    def samples(self) -> Samples | None:
+        """What is fed to a net that is calibrated; None when there is nothing."""
+        if self.arrays is not None or self.train is None:
+            return self.arrays
+        return FrameSamples(frames=self.train)
 
 
 class Teacher(Protocol):
@@ -135,6 +152,61 @@ def run_passes(
         bundle = result.bundle
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Order:
+    """What the first process tells the others: this pass trains now, on the bundle in `root`."""
+
+    step: Pass
+    root: Path
+    key: str
+    profile: Profile
+    mode: str | None
+    seed: int
+    threads: int
+
+
+def _ordered(step: Pass, source: Bundle, key: str, context: Context) -> _Order:
+    return _Order(
+        step=step,
+        root=source.root.absolute(),
+        key=key,
+        profile=context.profile,
+        mode=context.mode,
+        seed=context.seed,
+        threads=context.threads,
+    )
+
+
+def follow_passes(group: Group, opened: Callable[[], Context]) -> object:
+    """What all processes but the first do: train with it, until it tells something that is no pass.
+
+    `opened` gives this process's own frames and teacher, equal to the first one's; it is asked when
+    the first pass trains, so what the first process fetched is there by then. Bundles are read
+    where the first process sealed them, and nothing is kept of what is written here. Returns what
+    ended it.
+
+    Raises:
+        PassError: this process was not started as the first one was.
+        GroupError: another process is gone.
+    """
+    around: Context | None = None
+    while isinstance(order := group.hear(), _Order):
+        around = around or opened()
+        context = replace(around, profile=order.profile, mode=order.mode, seed=order.seed,
+                          threads=order.threads)  # fmt: skip
+        source = open_bundle(order.root)
+        if key_of(order.step, source, context) != order.key:
+            raise PassError(
+                f"{order.step.name} in process {group.rank} of {group.size}",
+                found="other settings, frames or packages than the first process has",
+                expected="all of them alike",
+                cure="start all with the same arguments, files and packages",
+            )
+        with tempfile.TemporaryDirectory() as folder:
+            order.step.apply(source, Path(folder), context)
+    return order
+
+
 def _in_sequence(step: Pass, source: Bundle, error: JetpressError) -> PassError:
     """The same four parts, with the pass and what ran before it."""
     before = " -> ".join(line.name for line in source.manifest.lineage) or "nothing"
@@ -148,12 +220,15 @@ def _in_sequence(step: Pass, source: Bundle, error: JetpressError) -> PassError:
 
 def key_of(step: Pass, source: Bundle, context: Context) -> str:
     """The name under which the output of `step` on `source` is kept: 64 hex digits."""
-    material = {
+    material: dict[str, Any] = {
         "pass": step.name,
         "settings": step.settings(context),
         "input": source.sha256,
         "software": software(),
     }
+    size = current_group().size
+    if size > 1 and step.name in TRAINING:
+        material["processes"] = size  # they add up in another order than one does
     return hashlib.sha256(json.dumps(material, sort_keys=True).encode()).hexdigest()
 
 
@@ -184,7 +259,7 @@ def _run_one(step: Pass, source: Bundle, store: Path, context: Context) -> Resul
     partial = store / f"partial-{step.name}"
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir()
-    manifest = step.apply(source, partial, context)
+    manifest = _applied(step, source, key, partial, context)
     _add_costs(partial)
     line = Step(
         name=step.name,
@@ -198,6 +273,14 @@ def _run_one(step: Pass, source: Bundle, store: Path, context: Context) -> Resul
     shutil.rmtree(home, ignore_errors=True)
     partial.rename(home)
     return Result(name=step.name, bundle=open_bundle(home))
+
+
+def _applied(step: Pass, source: Bundle, key: str, folder: Path, context: Context) -> Manifest:
+    if step.name not in TRAINING:
+        with apart():
+            return step.apply(source, folder, context)
+    current_group().tell(_ordered(step, source, key, context))
+    return step.apply(source, folder, context)
 
 
 def _add_costs(folder: Path) -> None:

@@ -3,7 +3,7 @@
 A batch is a pure function of its step; so are the learning rate and what torch draws meanwhile
 (dropout), which is seeded anew at every step. A checkpoint therefore holds only the weights, the
 optimizer, the running average and what the held-out loss was so far; a run that was killed and
-resumed ends in the same bytes as one that was not (one machine, one thread count).
+resumed ends in the same bytes as one that was not (one machine, thread count and group size).
 """
 
 from __future__ import annotations
@@ -14,10 +14,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from compress.distributed import Group, current_group
 from compress.train_events import Events, Silent
 from compress.train_means import Means, place_of, placed
 from compress.train_plan import Checkpoint, Schedule, TrainError, Watch, learning_rate
 from compress.train_state import State
+from compress.train_together import add_gradients, agree, spread
 
 if TYPE_CHECKING:
     import torch
@@ -104,7 +106,8 @@ def train(
     The model is left on the CPU in evaluation mode, with the weights of the lowest held-out loss
     when somebody watches, else the averaged ones when `ema_decay` is set; torch's generator is left
     as it was found. On a GPU, or in a lower precision, `loss_at` is given the model in a wrapper
-    that takes inputs from anywhere and returns FP32 on the device.
+    that takes inputs from anywhere and returns FP32 on the device. Under torchrun each process runs
+    its share of every batch, in a wrapper too: see `compress.train_together` for what holds then.
     Ctrl-C leaves the last checkpoint; the checkpoint is removed when training ends.
 
     Raises:
@@ -113,26 +116,28 @@ def train(
     """
     import torch
 
-    means = means or Means()
-    place = place_of(means)
+    means, group = means or Means(), current_group()
+    place = place_of(means, group.local_rank)
     state = State(model.to(place.device), schedule, place)
-    view = placed(model, place)
-    resumed = state.load(checkpoint)
+    view = spread(placed(model, place), group)
+    resumed = agree(state, state.load(checkpoint) if group.leads else 0, group)
     teller = _Teller(state, tick, checkpoint, means.events or Silent())
+    if not group.leads:
+        teller = _Teller(state, None, None, Silent())
     losses: list[float] = []
     with teller.from_step(resumed), torch.random.fork_rng(devices=place.generators):
         for step in range(resumed, schedule.steps):
             if state.gave_up(means.watch):
                 break
             torch.manual_seed(_seed_of(schedule.seed, step))
-            losses.append(_one_step(state, view, loss_at, step))
+            losses.append(_one_step(state, view, loss_at, step, group))
             teller.trained(step, losses[-1])
             if means.watch is not None and _asked(means.watch, step + 1, schedule.steps):
                 teller.judged(step + 1, state.judge(means.watch, view, step + 1))
             teller.keep(step + 1)
     state.finish()
-    if checkpoint is not None:
-        checkpoint.path.unlink(missing_ok=True)
+    if teller.checkpoint is not None:
+        teller.checkpoint.path.unlink(missing_ok=True)
     return _log(state, losses, resumed, means.watch)
 
 
@@ -192,7 +197,7 @@ def _seed_of(seed: int, step: int) -> int:
     return int(np.random.SeedSequence([seed, step]).generate_state(1, np.uint64)[0])
 
 
-def _one_step(state: State, view: nn.Module, loss_at: Loss, step: int) -> float:
+def _one_step(state: State, view: nn.Module, loss_at: Loss, step: int, group: Group) -> float:
     import torch
 
     schedule = state.schedule
@@ -204,5 +209,6 @@ def _one_step(state: State, view: nn.Module, loss_at: Loss, step: int) -> float:
                          cure=f"lower the learning rate (lr_max is {schedule.lr_max})")  # fmt: skip
     state.optimizer.zero_grad(set_to_none=True)
     torch.autograd.backward(state.scaler.scale(loss))
+    add_gradients(state.parameters, group)
     state.update(step)
     return value
