@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from compress.from_onnx.constants import Array
+from compress.from_onnx.ops_shapes import viewed
 from compress.from_onnx.translation import Field, Step
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def gather(step: Step) -> fx.Node:
     shape = step.shape(0)
     flat = step.call(torch.reshape, step.value(1), (-1,))
     made = step.call(torch.index_select, step.value(0), axis, flat)
-    return step.call(torch.reshape, made, (*shape[:axis], *step.shape(1), *shape[axis + 1 :]))
+    return viewed(step, made, (*shape[:axis], *step.shape(1), *shape[axis + 1 :]))
 
 
 def _gathered(step: Step, axis: int, picked: Array) -> fx.Node:
@@ -92,7 +93,7 @@ def _gathered(step: Step, axis: int, picked: Array) -> fx.Node:
     if index.ndim == 1:
         return made
     shape = step.shape(0)
-    return step.call(torch.reshape, made, (*shape[:axis], *index.shape, *shape[axis + 1 :]))
+    return viewed(step, made, (*shape[:axis], *index.shape, *shape[axis + 1 :]))
 
 
 def gather_elements(step: Step) -> fx.Node:

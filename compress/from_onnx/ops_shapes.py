@@ -1,11 +1,12 @@
 """Operators that only rearrange: Reshape, Transpose, Squeeze, Expand, Pad, DepthToSpace and kin.
 
-A first axis that stays as long as it was is written as -1, so that where the file says "1" for
-its batch the module takes any.
+The axis of a new shape that starts with the batch is written as -1, so that where the file says
+"1" the module takes any batch.
 """
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from torch import fx
 
 __all__ = ["concat", "depth_to_space", "expand", "flatten", "pad", "reshape", "space_to_depth",
-           "squeeze", "tile", "transpose", "unsqueeze"]  # fmt: skip
+           "squeeze", "tile", "transpose", "unsqueeze", "viewed"]  # fmt: skip
 
 
 def reshape(step: Step) -> fx.Node:
@@ -29,17 +30,27 @@ def reshape(step: Step) -> fx.Node:
         known = int(np.prod([size for size in wanted if size != -1], dtype=np.int64))
         rest = int(np.prod(before, dtype=np.int64)) // max(known, 1)
         wanted = tuple(rest if size == -1 else size for size in wanted)
-    return _viewed(step, step.value(0), wanted)
+    return viewed(step, step.value(0), wanted)
 
 
-def _viewed(step: Step, x: fx.Node, shape: tuple[int, ...]) -> fx.Node:
+def viewed(step: Step, x: fx.Node, shape: tuple[int, ...]) -> fx.Node:
+    """`x` in another shape; the axis that then starts with the batch is written -1.
+
+    It is the first one with as many elements before it as lie before the batch now.
+    """
     import torch
 
-    before = step.into.shape(x)
+    before, axis = step.into.shape(x), step.into.batch_axis(x)
     if before == shape:
         return x
-    free = bool(before and shape) and before[0] == shape[0] and 0 not in shape
-    return step.call(torch.reshape, x, (-1, *shape[1:]) if free else shape)
+    sizes = list(shape)
+    if axis is not None and 0 not in shape:
+        ahead = math.prod(before[:axis])
+        for at in range(len(shape)):
+            if math.prod(shape[:at]) == ahead:
+                sizes[at] = -1
+                break
+    return step.call(torch.reshape, x, tuple(sizes))
 
 
 def flatten(step: Step) -> fx.Node:
@@ -48,7 +59,7 @@ def flatten(step: Step) -> fx.Node:
     shape = step.shape(0)
     axis = axis + len(shape) if axis < 0 else axis
     ends = (int(np.prod(part, dtype=np.int64)) for part in (shape[:axis], shape[axis:]))
-    return _viewed(step, step.value(0), tuple(ends))
+    return viewed(step, step.value(0), tuple(ends))
 
 
 def transpose(step: Step) -> fx.Node:
@@ -161,9 +172,9 @@ def depth_to_space(step: Step) -> fx.Node:
     if step.attribute("mode", "DCR") == "CRD":
         return step.call(functional.pixel_shuffle, step.value(0), block)
     n, c, h, w = step.shape(0)
-    parts = _viewed(step, step.value(0), (n, block, block, c // block**2, h, w))
+    parts = viewed(step, step.value(0), (n, block, block, c // block**2, h, w))
     turned = step.call(torch.permute, parts, (0, 3, 4, 1, 5, 2))
-    return _viewed(step, turned, (n, c // block**2, h * block, w * block))
+    return viewed(step, turned, (n, c // block**2, h * block, w * block))
 
 
 def space_to_depth(step: Step) -> fx.Node:
@@ -172,6 +183,6 @@ def space_to_depth(step: Step) -> fx.Node:
 
     block = int(step.attribute("blocksize", 1))
     n, c, h, w = step.shape(0)
-    parts = _viewed(step, step.value(0), (n, c, h // block, block, w // block, block))
+    parts = viewed(step, step.value(0), (n, c, h // block, block, w // block, block))
     turned = step.call(torch.permute, parts, (0, 3, 5, 1, 2, 4))
-    return _viewed(step, turned, (n, c * block**2, h // block, w // block))
+    return viewed(step, turned, (n, c * block**2, h // block, w // block))

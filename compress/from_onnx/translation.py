@@ -14,6 +14,7 @@ import numpy as np
 
 from compress.channels.modules import place as placed
 from compress.from_onnx.constants import Array, Constant
+from compress.from_onnx.doubled import Doubled
 from compress.from_onnx.errors import UnsupportedError
 from compress.from_onnx.weights import Binding, Names, is_weight
 
@@ -53,6 +54,7 @@ class Translation:
         self.readers: Mapping[str, int] = {}  # tensor of the file -> how many nodes read it
         self._names = Names()
         self._live: dict[fx.Node, Any] = {}  # a tensor, or several
+        self._doubled = Doubled()
         self._shapes: dict[fx.Node, tuple[int, ...]] = {}
         self._shared: dict[tuple[object, ...], str] = {}  # what is the same -> its path
         self._scales: dict[fx.Node, Constant] = {}  # levels -> the scale they were made with
@@ -60,6 +62,7 @@ class Translation:
     def start(self, name: str, value: torch.Tensor) -> None:
         """An input of the graph, with an example of it."""
         node = self.graph.placeholder(_identifier(name))
+        self._doubled.start(node, value)
         self._keep(node, value)
         self.name(name, node)
 
@@ -75,12 +78,14 @@ class Translation:
 
         node = self.graph.call_function(function, args, kwargs)
         given, named = fx.node.map_arg((args, kwargs), self._live.__getitem__)
+        self._doubled.call(node, function)
         self._keep(node, function(*given, **named))
         return node
 
     def call_layer(self, path: str, args: tuple[fx.Node, ...]) -> fx.Node:
         """Record a call of the layer at `path`, and run it."""
         node = self.graph.call_module(path, args)
+        self._doubled.call_layer(node, self.root.get_submodule(path))
         self._keep(node, self.root.get_submodule(path)(*[self._live[item] for item in args]))
         return node
 
@@ -88,12 +93,18 @@ class Translation:
         """Record the reading of a parameter or buffer."""
         node = self.graph.get_attr(path)
         owner, _, last = path.rpartition(".")
-        self._keep(node, getattr(self.root.get_submodule(owner), last))
+        value = getattr(self.root.get_submodule(owner), last)
+        self._doubled.stored(node, value)
+        self._keep(node, value)
         return node
 
     def shape(self, node: fx.Node) -> tuple[int, ...]:
         """Of what the node computed; it outlives the value."""
         return self._shapes[node]
+
+    def batch_axis(self, node: fx.Node) -> int | None:
+        """The axis that grows with the batch, outermost in it; None where there is none."""
+        return self._doubled.batch_axis(node, self._shapes[node])
 
     def example(self, node: fx.Node) -> Any:  # noqa: ANN401 - a tensor, or several of them
         """What the node computed; raises KeyError once it was forgotten."""

@@ -11,13 +11,14 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="pip install 'jetpress[compress]'")
 
+from compress.channels.measure import difference  # noqa: E402
 from compress.channels.prune import groups_of, prune_module  # noqa: E402
 from compress.export import Names, export_onnx  # noqa: E402
 from compress.from_onnx.convert import module_from_onnx  # noqa: E402
 from compress.from_onnx.prove import prove  # noqa: E402
 from tests.compress.channels.chosen import random_plan  # noqa: E402
 from tests.compress.channels.nets import KEPT, NETS, made  # noqa: E402
-from tests.compress.from_onnx.graphs import by_module, by_runtime  # noqa: E402
+from tests.compress.from_onnx.graphs import by_module, by_runtime, graph, node  # noqa: E402
 from tests.compress.qdq_graphs import Builder  # noqa: E402
 from tests.compress.small_nets import FRAME, norm_net, residual_net  # noqa: E402
 from tests.compress.uneven_nets import uneven_net  # noqa: E402
@@ -166,13 +167,38 @@ def test_gradients_are_those_of_the_net_the_file_came_from():
         assert torch.allclose(found[name], grad, rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("batch", [1, 3])
-def test_a_file_of_one_frame_takes_a_batch_where_it_can(batch, tmp_path):
-    net = made(NETS["Shuffle"])
+@pytest.mark.parametrize("name", ["Shuffle", "Detector", "Flatten"])
+def test_a_file_of_one_frame_takes_a_batch(name, tmp_path):
+    net = made(NETS[name])
     module = module_from_onnx(exported(net, tmp_path), feeds={"x": PICTURE.numpy()})
-    frames = torch.randn(batch, 3, 16, 16, generator=torch.Generator().manual_seed(4))
+    frames = torch.randn(3, 3, 16, 16, generator=torch.Generator().manual_seed(4))
     with torch.no_grad():
-        assert torch.allclose(module(frames), net(frames), atol=1e-5)
+        assert difference(tuple(_several(net(frames))), tuple(_several(module(frames)))) < 1e-4
+
+
+def test_a_shuffle_that_merges_the_batch_with_channels_takes_a_batch():
+    nodes = [node("Reshape", "x a", "r"), node("Transpose", "r", "t", perm=[1, 0, 2]),
+             node("Reshape", "t b", "p"), node("Gather", "p zero", "l", axis=0),
+             node("Gather", "p one", "m", axis=0), node("Concat", "m l", axis=1)]  # fmt: skip
+    shapes = {"a": np.int64([3, 2, 20]), "b": np.int64([2, -1, 3, 4, 5]), "zero": np.int64(0),
+              "one": np.int64(1)}  # fmt: skip
+    model, feeds = graph(nodes, {"x": (1, 6, 4, 5)}, shapes)
+    module = module_from_onnx(model, feeds=feeds)
+    frames = torch.randn(3, 6, 4, 5, generator=torch.Generator().manual_seed(5))
+    wanted = torch.cat([module(frame[None]) for frame in frames])
+    assert torch.equal(module(frames), wanted)
+    assert torch.equal(wanted, frames.reshape(3, 3, 2, 4, 5).transpose(1, 2).flip(1).flatten(1, 2))
+
+
+def test_frames_are_never_mixed_up_where_the_batch_is_not_in_front():
+    nodes = [node("Transpose", "x", "t", perm=[1, 0, 2]), node("Reshape", "t n")]
+    model, feeds = graph(nodes, {"x": (1, 6, 4)}, {"n": np.int64([6, 2, 2])})
+    module = module_from_onnx(model, feeds=feeds)
+    assert module(torch.randn(2, 6, 4)).shape == (6, 4, 2)
+
+
+def _several(value):
+    return value if isinstance(value, tuple | list) else [value]
 
 
 def test_the_same_file_gives_the_same_names_and_leaves_the_random_state_alone():
