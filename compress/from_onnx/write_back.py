@@ -19,7 +19,7 @@ import numpy as np
 
 from compress.channels.measure import difference
 from compress.from_onnx.constants import Array, stored_constants
-from compress.from_onnx.convert import Converted, translated
+from compress.from_onnx.convert import translated
 from compress.from_onnx.errors import WriteBackError
 from compress.from_onnx.prove import random_feeds
 from compress.from_onnx.weights import Binding
@@ -47,14 +47,14 @@ def write_weights(
 
     feeds = random_feeds(model) if feeds is None else feeds
     before = translated(model, feeds)
-    trained = _values(module)
+    trained, first = _values(module), _values(before.module)
     made = onnx.ModelProto()
     made.CopyFrom(model)
     writer = _Writer(made)
     for binding in before.bindings:
-        value = _value_of(binding, trained, before)
+        value = _value_of(binding, trained, first)
         if not binding.tensor:
-            _check_kept(binding, value, before)
+            _check_kept(binding, value, first)
             continue
         writer.write(binding, _stored(binding, value, writer, before.bindings, trained))
     _check(made, module, feeds)
@@ -67,9 +67,9 @@ def _values(module: nn.Module) -> dict[str, Array]:
     return {name: tensor.detach().cpu().numpy() for name, tensor in named}
 
 
-def _value_of(binding: Binding, trained: Mapping[str, Array], before: Converted) -> Array:
+def _value_of(binding: Binding, trained: Mapping[str, Array], first: Mapping[str, Array]) -> Array:
     found = trained.get(binding.parameter)
-    wanted = _values(before.module)[binding.parameter].shape
+    wanted = first[binding.parameter].shape
     if found is None or found.shape != wanted:
         size = "none" if found is None else "x".join(map(str, found.shape)) or "one number"
         raise WriteBackError(
@@ -81,9 +81,9 @@ def _value_of(binding: Binding, trained: Mapping[str, Array], before: Converted)
     return found
 
 
-def _check_kept(binding: Binding, value: Array, before: Converted) -> None:
+def _check_kept(binding: Binding, value: Array, first: Mapping[str, Array]) -> None:
     """A weight without a place in the file may stay as it was."""
-    if not np.array_equal(value, _values(before.module)[binding.parameter]):
+    if not np.array_equal(value, first[binding.parameter]):
         raise WriteBackError(
             binding.parameter, found="a trained weight that the file computes from other tensors",
             expected="one that it stores", cure="export the module: compress.export.export_onnx",
