@@ -4,6 +4,10 @@ A batch is a pure function of its step; so are the learning rate and what torch 
 (dropout), which is seeded anew at every step. A checkpoint therefore holds only the weights, the
 optimizer, the running average and what the held-out loss was so far; a run that was killed and
 resumed ends in the same bytes as one that was not (one machine, thread count and group size).
+
+On a GPU, in a lower precision, or under torchrun, a loss is given the model in a wrapper: inputs
+come from anywhere, outputs are FP32 on the device, and each process runs its share of every batch
+(see `compress.train_means` and `compress.train_together` for what holds then).
 """
 
 from __future__ import annotations
@@ -105,14 +109,11 @@ def train(
 
     The model is left on the CPU in evaluation mode, with the weights of the lowest held-out loss
     when somebody watches, else the averaged ones when `ema_decay` is set; torch's generator is left
-    as it was found. On a GPU, or in a lower precision, `loss_at` is given the model in a wrapper
-    that takes inputs from anywhere and returns FP32 on the device. Under torchrun each process runs
-    its share of every batch, in a wrapper too: see `compress.train_together` for what holds then.
+    as it was found.
     Ctrl-C leaves the last checkpoint; the checkpoint is removed when training ends.
 
     Raises:
-        TrainError: a loss is not finite, the model has no parameter that can be trained, or the
-            device or precision is not there.
+        TrainError: a loss is not finite, nothing can be trained, or no such device or precision.
     """
     import torch
 
@@ -122,8 +123,7 @@ def train(
     view = spread(placed(model, place), group)
     resumed = agree(state, state.load(checkpoint) if group.leads else 0, group)
     teller = _Teller(state, tick, checkpoint, means.events or Silent())
-    if not group.leads:
-        teller = _Teller(state, None, None, Silent())
+    teller = teller if group.leads else _Teller(state, None, None, Silent())
     losses: list[float] = []
     with teller.from_step(resumed), torch.random.fork_rng(devices=place.generators):
         for step in range(resumed, schedule.steps):
@@ -136,8 +136,7 @@ def train(
                 teller.judged(step + 1, state.judge(means.watch, view, step + 1))
             teller.keep(step + 1)
     state.finish()
-    if teller.checkpoint is not None:
-        teller.checkpoint.path.unlink(missing_ok=True)
+    teller.forget()
     return _log(state, losses, resumed, means.watch)
 
 
@@ -182,6 +181,10 @@ class _Teller:
 
     def judged(self, done: int, loss: float) -> None:
         self.events.scalar("loss/held_out", loss, done - 1)
+
+    def forget(self) -> None:
+        if self.checkpoint is not None:
+            self.checkpoint.path.unlink(missing_ok=True)
 
     def keep(self, done: int) -> None:
         if self.checkpoint is not None and done % self.checkpoint.every_steps == 0:

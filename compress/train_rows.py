@@ -14,7 +14,6 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Callable, Iterator
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from compress.distributed import Group, whole_group
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
 
     Bounds = tuple[tuple[int, int], ...]
 
-__all__ = ["functions", "whole_batch"]
+__all__ = ["gather", "split", "total", "whole_batch"]
 
 
 class _Kept(Protocol):
@@ -35,13 +34,38 @@ class _Kept(Protocol):
     size: int
 
 
-@functools.lru_cache(maxsize=1)
-def functions() -> Any:  # noqa: ANN401 - names to functions, made when torch is needed
-    """`gather(value, bounds, group)`, `total(value, group)` and `split(value, size)`.
+def gather(value: torch.Tensor, bounds: Bounds, group: Group) -> torch.Tensor:
+    """The rows of all processes, of which `value` are ours; `bounds` say whose are which."""
+    gathered: torch.Tensor = _gather().apply(value, bounds, group)
+    return gathered
 
-    Rows of all processes; the sum over the processes; the value itself, whose gradient counts for
-    one process out of `size`.
-    """
+
+def total(value: torch.Tensor, group: Group) -> torch.Tensor:
+    """The sum of the values of all processes."""
+    added: torch.Tensor = _total().apply(value, group)
+    return added
+
+
+def split(value: torch.Tensor, size: int) -> torch.Tensor:
+    """The value itself, whose gradient counts for one process out of `size`."""
+    same: torch.Tensor = _split().apply(value, size)
+    return same
+
+
+def _summed(value: torch.Tensor, group: Group) -> torch.Tensor:
+    import torch.distributed as dist
+
+    added = value.contiguous().clone()
+    with whole_group(group):
+        dist.all_reduce(added)
+    return added
+
+
+# Each class is made when it is first asked for: its base is torch's.
+
+
+@functools.lru_cache(maxsize=1)
+def _gather() -> Any:  # noqa: ANN401 - a class that only torch could name
     import torch
     import torch.distributed as dist
 
@@ -64,6 +88,13 @@ def functions() -> Any:  # noqa: ANN401 - names to functions, made when torch is
             start, stop = ctx.mine
             return grad[start:stop], None, None
 
+    return Gather
+
+
+@functools.lru_cache(maxsize=1)
+def _total() -> Any:  # noqa: ANN401 - as above
+    import torch
+
     class Total(torch.autograd.Function):
         @staticmethod
         def forward(ctx: _Kept, value: torch.Tensor, group: Group) -> torch.Tensor:
@@ -73,6 +104,13 @@ def functions() -> Any:  # noqa: ANN401 - names to functions, made when torch is
         @staticmethod
         def backward(ctx: _Kept, grad: torch.Tensor) -> tuple[torch.Tensor, None]:
             return _summed(grad, ctx.group), None
+
+    return Total
+
+
+@functools.lru_cache(maxsize=1)
+def _split() -> Any:  # noqa: ANN401 - as above
+    import torch
 
     class Split(torch.autograd.Function):
         @staticmethod
@@ -84,13 +122,7 @@ def functions() -> Any:  # noqa: ANN401 - names to functions, made when torch is
         def backward(ctx: _Kept, grad: torch.Tensor) -> tuple[torch.Tensor, None]:
             return grad / ctx.size, None
 
-    def _summed(value: torch.Tensor, group: Group) -> torch.Tensor:
-        total = value.contiguous().clone()
-        with whole_group(group):
-            dist.all_reduce(total)
-        return total
-
-    return SimpleNamespace(gather=Gather.apply, total=Total.apply, split=Split.apply)
+    return Split
 
 
 @contextlib.contextmanager
@@ -114,7 +146,7 @@ def whole_batch(start: int, stop: int, whole: int, group: Group) -> Iterator[Non
             kwargs: dict[str, Any] | None = None,
         ) -> object:
             kwargs = kwargs or {}
-            if func is functional.batch_norm:
+            if func is functional.batch_norm and _live(*args, **kwargs):
                 return _norm(group, *args, **kwargs)
             if func in drops:
                 return _dropped(func, *args, **kwargs)
@@ -135,6 +167,15 @@ def whole_batch(start: int, stop: int, whole: int, group: Group) -> Iterator[Non
         yield
 
 
+def _live(
+    *args: object,
+    training: bool = False,
+    **_: object,
+) -> bool:
+    """Whether a call of `torch.nn.functional.batch_norm` takes statistics of its batch."""
+    return bool(args[5]) if len(args) > 5 else training
+
+
 def _norm(
     group: Group,
     input: torch.Tensor,
@@ -142,19 +183,13 @@ def _norm(
     running_var: torch.Tensor | None,
     weight: torch.Tensor | None = None,
     bias: torch.Tensor | None = None,
-    training: bool = False,
+    training: bool = True,
     momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> torch.Tensor:
-    """`torch.nn.functional.batch_norm`, its statistics taken over the rows of all processes."""
+    """A live `torch.nn.functional.batch_norm`, its statistics over the rows of all processes."""
     import torch
-    from torch.nn import functional
 
-    if not training:
-        return functional.batch_norm(
-            input, running_mean, running_var, weight, bias, False, momentum, eps
-        )
-    total = functions().total
     low = input.dtype in (torch.float16, torch.bfloat16)
     values = input.float() if low else input
     axes = [axis for axis in range(values.ndim) if axis != 1]

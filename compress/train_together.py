@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING
 from compress.distributed import Group, GroupError, whole_group
 from compress.per_frame import takes_batches
 from compress.train_means import mapped
-from compress.train_rows import functions, whole_batch
+from compress.train_rows import gather, split, whole_batch
 
 if TYPE_CHECKING:
     import torch
@@ -60,7 +60,6 @@ def spread(net: nn.Module, group: Group) -> nn.Module:
 
     if group.size == 1:
         return net
-    parts = functions()
 
     class Spread(nn.Module):
         def __init__(self) -> None:
@@ -70,7 +69,7 @@ def spread(net: nn.Module, group: Group) -> nn.Module:
         def forward(self, *inputs: torch.Tensor) -> object:
             whole = len(inputs[0])
             if whole < group.size or _frame_by_frame(self.net):
-                return mapped(self.net(*inputs), lambda value: parts.split(value, group.size))
+                return mapped(self.net(*inputs), lambda value: split(value, group.size))
             bounds = shares(whole, group.size)
             start, stop = bounds[group.rank]
             with whole_batch(start, stop, whole, group):
@@ -86,8 +85,7 @@ def spread(net: nn.Module, group: Group) -> nn.Module:
                 expected="outputs with the frames along their first axis",
                 cure="train this net in one process",
             )
-        gathered: torch.Tensor = parts.gather(value, bounds, group)
-        return gathered
+        return gather(value, bounds, group)
 
     return Spread().train(net.training)
 
