@@ -12,16 +12,22 @@ from __future__ import annotations
 import hashlib
 import zipfile
 import zlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from compress.samples import Fed
+from compress.scene import spaced
 from devices.errors import JetpressError, nearest
 from edge.bundle import TensorSpec
+from edge.golden import FEEDS_BYTES_MAX
+from edge.goldeninputs import GoldenInputs
+from edge.manifest import Manifest
 
 __all__ = ["ArraySamples", "ArraysError", "samples_from_npz"]
 
@@ -35,15 +41,21 @@ class ArraysError(JetpressError):
 
 @dataclass(frozen=True, kw_only=True)
 class ArraySamples:
-    """`arrays`: input name -> (N, ...); `shapes`: what the model takes of one sample."""
+    """`arrays`: input name -> (N, ...); `shapes`: what the model takes of one sample.
+
+    `name` is the file's, `numbers` are the places in it; empty: all of them.
+    """
 
     arrays: Mapping[str, NDArray[Any]]
     shapes: Mapping[str, tuple[int, ...]]
+    name: str = ""
+    numbers: tuple[int, ...] = ()
+    words: str = "samples"
 
     def __len__(self) -> int:
         return len(next(iter(self.arrays.values())))
 
-    @property
+    @cached_property
     def sha256(self) -> str:
         """Identity of names, shapes, types and values."""
         digest = hashlib.sha256()
@@ -58,6 +70,34 @@ class ArraySamples:
             name: np.ascontiguousarray(array[index]).reshape(self.shapes[name])
             for name, array in self.arrays.items()
         }
+
+    def at(self, chosen: Sequence[int]) -> ArraySamples:
+        """These of them, in this order."""
+        numbers = self.numbers or range(len(self))
+        return replace(
+            self,
+            arrays={name: array[list(chosen)] for name, array in self.arrays.items()},
+            numbers=tuple(numbers[index] for index in chosen),
+        )
+
+    def spread(self, count: int) -> ArraySamples:
+        return self.at(spaced(len(self), count))
+
+    def fed(self, manifest: Manifest) -> Iterator[Fed]:
+        pixels = manifest.preprocess
+        hw = (1, 1) if pixels is None else (pixels.height, pixels.width)
+        for index in range(len(self)):
+            yield Fed(self.sample(index), hw)
+
+    def golden(self, manifest: Manifest, count: int) -> GoldenInputs:
+        size = sum(array[:1].nbytes for array in self.arrays.values())
+        shown = self.spread(max(1, min(count, FEEDS_BYTES_MAX // max(size, 1))))
+        rows = [shown.sample(index) for index in range(len(shown))]
+        numbers = " and ".join(map(str, shown.numbers))
+        return GoldenInputs(
+            origin=f"sample{'s' if len(rows) > 1 else ''} {numbers} of {self.name or 'arrays'}",
+            feeds={name: np.stack([row[name] for row in rows]) for name in self.arrays},
+        )
 
 
 def samples_from_npz(path: Path, inputs: Sequence[TensorSpec]) -> ArraySamples:
@@ -83,7 +123,8 @@ def samples_from_npz(path: Path, inputs: Sequence[TensorSpec]) -> ArraySamples:
     if not min(counts.values(), default=0):
         raise ArraysError(str(path), found="no samples", expected="one or more on the first axis",
                           cure="put what the model will be fed into it")  # fmt: skip
-    return ArraySamples(arrays=fitted, shapes={spec.name: tuple(spec.shape) for spec in inputs})
+    shapes = {spec.name: tuple(spec.shape) for spec in inputs}
+    return ArraySamples(arrays=fitted, shapes=shapes, name=path.name)
 
 
 def _read(path: Path) -> dict[str, NDArray[Any]]:
@@ -122,7 +163,7 @@ def _fitted(path: Path, spec: TensorSpec, array: NDArray[Any]) -> NDArray[Any]:
     if not np.can_cast(array.dtype, dtype, "same_kind"):
         raise _type_fault(where, f"{array.dtype} values", dtype)
     with np.errstate(over="ignore"):  # what FP32 cannot hold becomes infinite, refused below
-        cast = array.astype(dtype)
+        cast = array.astype(dtype, copy=False)
     if dtype.kind in "iu" and not np.array_equal(cast, array):
         raise _type_fault(where, f"values that {dtype} cannot hold", dtype)
     if dtype.kind == "f" and not np.isfinite(cast).all():

@@ -7,7 +7,8 @@
                         tensors, for INT8 on a DLA up to TensorRT 10
 
 Each is compared with model.onnx on this host before it is sealed; what does not repeat it is left
-out, and says so. The pictures are frames of --data: whoever has the bundle can look at them.
+out, and says so. The pictures are frames of --data: whoever has the bundle can look at them. A
+net that is fed arrays gets two samples of its .npz, as they are.
 """
 
 from __future__ import annotations
@@ -16,19 +17,16 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from calib.ranges import Ranges
-from calib.samples import CalibrationSet
 from compress.passes import Context
 from compress.quantize.errors import QuantizeError
 from compress.quantize.int8 import load_model, save_model
 from compress.quantize.session import open_session
 from compress.quantize.strong import strong_twin
 from compress.quantize.unquantize import float_tensors, whole_ranges, without_qdq
-from compress.scene import spaced
 from compress.stages import board_view
 from devices.budget import Refusal
 from devices.profile import Profile
@@ -141,32 +139,24 @@ def sealed_words(bundle: Bundle) -> str:
 def frames_of(
     source: Bundle, context: Context, count: int
 ) -> Iterator[Mapping[str, NDArray[np.float32]]]:
-    """The first input's tensor of evenly spread training frames; nothing without frames."""
-    if context.train is None:
+    """The inputs of evenly spread frames or arrays to calibrate on; nothing without any."""
+    if context.samples is None:
         return
-    name = source.manifest.inputs[0].name
-    for frame in _spread(context.train, count).frames():
-        yield {name: source.manifest.preprocess(frame)}
-
-
-def _spread(train: CalibrationSet, count: int) -> CalibrationSet:
-    samples = tuple(train.samples[index] for index in spaced(len(train), count))
-    return msgspec.structs.replace(train, samples=samples)
+    for fed in context.samples.spread(count).fed(source.manifest):
+        yield fed.feed
 
 
 def _golden_inputs(manifest: Manifest, context: Context) -> GoldenInputs:
+    if context.samples is not None:
+        return context.samples.golden(manifest, GOLDEN_FRAMES)
     if not is_picture_net(manifest):
         rng = np.random.default_rng(0)
         return GoldenInputs(
             origin="random numbers, seed 0",
             feeds={spec.name: _random(rng, spec.shape, spec.dtype) for spec in manifest.inputs},
         )
-    if context.train is None:
-        pictures = [_light(seed) for seed in range(GOLDEN_FRAMES)]
-        return picture_inputs(pictures, manifest.preprocess, "generated pictures, no frames")
-    shown = _spread(context.train, GOLDEN_FRAMES)
-    names = " and ".join(Path(sample.source).name for sample in shown.samples)
-    return picture_inputs(list(shown.frames()), manifest.preprocess, f"frames {names}")
+    pictures = [_light(seed) for seed in range(GOLDEN_FRAMES)]
+    return picture_inputs(pictures, manifest.pixels, "generated pictures, no frames")
 
 
 def _random(rng: np.random.Generator, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:

@@ -117,7 +117,7 @@ def _classes(
     frames = _chosen(truth.frames, chosen)
     said = taught_outputs(teacher, baseline, _shown(judge, frames), judge.threads)
     theirs = np.stack([answer[head.output].ravel() for answer in said])
-    prepare, name = baseline.manifest.preprocess, baseline.manifest.inputs[0].name
+    prepare, name = baseline.manifest.pixels, baseline.manifest.inputs[0].name
     feeds = ({name: prepare(frame)} for frame in frames.frames())
     answers = outputs(board_view(baseline), feeds, threads=judge.threads)
     ours = np.stack([answer[head.output].ravel() for answer in answers])

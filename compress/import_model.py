@@ -28,14 +28,16 @@ from compress.onnx_source import (
     tensor_specs,
 )
 from compress.quantize.prepare import opset_of
-from compress.spec import ModelSpec, load_spec
+from compress.spec import ModelSpec, array_net, load_spec, takes_pictures
 from compress.workshop import Origin, note_origin, start_workshop
 from devices.profile import Profile
 from edge.bundle import Bundle, BundleError, Manifest, Step, TensorSpec, open_bundle, seal
 from edge.cost import costs_from_onnx
 from edge.heads import ClassifyHead, RawHead, SsdHead
+from edge.manifest import inputs_text
 
 if TYPE_CHECKING:
+    from onnx import ModelProto
     from torch import nn
 
 __all__ = ["PACKAGED", "ImportModelError", "ModelSource", "import_model", "source_from_text"]
@@ -259,18 +261,59 @@ def _onnx_file(
 ) -> Manifest:
     import onnx
 
-    model = fixed_shapes(load_onnx(Path(source.text)), source.text, source.image_hw)
+    model = load_onnx(Path(source.text))
+    _check_tensors(model, source.text)
+    model = fixed_shapes(model, source.text, source.image_hw)
+    inputs = tensor_specs(model.graph.input, model)
+    _check_inputs(source, inputs)
     check_for_board(model, source.text, profile)
     model, notes = raised_for_int8(model, profile)
     state_outputs(model, source.text)
     onnx.save_model(model, str(folder / "model.onnx"))
     note_origin(folder, Origin(kind="onnx"))
-    inputs = tensor_specs(model.graph.input, model)
     outputs = tensor_specs(model.graph.output, model)
-    spec = load_spec(source.spec, inputs, outputs)
+    if takes_pictures(inputs):
+        spec = load_spec(source.spec, inputs, outputs)
+        manifest = _manifest(source, spec, inputs, outputs, opset_of(model))
+    else:
+        note = array_net(source.spec, inputs)
+        manifest = Manifest(name=source.name, task="raw", precision="fp32", head=RawHead(),
+                            inputs=inputs, outputs=outputs, opset=opset_of(model),
+                            refusals=(note,))  # fmt: skip
     check_runs(model, source.text, inputs, outputs)
-    manifest = _manifest(source, spec, inputs, outputs, opset_of(model))
     return msgspec.structs.replace(manifest, refusals=(*manifest.refusals, *notes))
+
+
+def _check_tensors(model: ModelProto, where: str) -> None:
+    """Refuse an input that is no tensor."""
+    for value in model.graph.input:
+        kind = value.type.WhichOneof("value")
+        if kind != "tensor_type":
+            raise ImportModelError(f"{where}: input {value.name!r}", found=f"a {kind}",
+                                   expected="a tensor of fixed sizes",
+                                   cure="export the model with plain tensors")  # fmt: skip
+
+
+def _check_inputs(source: ModelSource, inputs: tuple[TensorSpec, ...]) -> None:
+    """Refuse a model that takes nothing, sizes left open, and an image size nobody has."""
+    if not inputs:
+        raise ImportModelError(source.text, found="a model without inputs",
+                               expected="one at least: nothing can be computed from nothing",
+                               cure="export the model with its inputs")  # fmt: skip
+    for spec in inputs:
+        if min(spec.shape, default=1) < 1:
+            sizes = ", ".join(str(size) if size else "?" for size in spec.shape)
+            raise ImportModelError(f"{source.text}: input {spec.name!r}",
+                                   found=f"a size that is left open [{sizes}]",
+                                   expected="fixed sizes beside the batch: TensorRT builds for one",
+                                   cure="export the model with fixed sizes, for example of a "
+                                   "sequence as long as yours get")  # fmt: skip
+    if source.image_hw is not None and not any(
+        len(s.shape) == 4 and s.shape[1] == 3 for s in inputs
+    ):
+        raise ImportModelError("--size", found=f"it for a model that takes {inputs_text(inputs)}",
+                               expected="a model with an image among its inputs",
+                               cure="leave --size out")  # fmt: skip
 
 
 def _manifest(

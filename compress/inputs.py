@@ -42,6 +42,7 @@ from compress.data import (
     split,
     spread,
 )
+from compress.samples import Samples
 from devices.budget import Refusal
 from devices.report import Input
 
@@ -62,15 +63,23 @@ class Frames:
     """What there is to see. `inputs` name the sets and their hashes for the report.
 
     `held_out` has labelled boxes, `classed` labelled classes. Without both, `judged` holds the
-    frames to judge agreement on; None where there are too few, which `refusals` says.
+    frames to judge agreement on; None where there are too few, which `refusals` says. Of an `.npz`
+    there are only `arrays` to calibrate on and `arrays_judged` (see `compress.array_inputs`).
     """
 
     train: CalibrationSet | None = None
     held_out: LabelledSet | None = None
     classed: ClassedSet | None = None
     judged: CalibrationSet | None = None
+    arrays: Samples | None = None
+    arrays_judged: Samples | None = None
     inputs: tuple[Input, ...] = ()
     notes: tuple[Refusal, ...] = ()
+
+    @property
+    def calibrates(self) -> bool:
+        """Whether there is something to read ranges off."""
+        return self.train is not None or self.arrays is not None
 
     @property
     def refusals(self) -> tuple[Refusal, ...]:

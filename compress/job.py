@@ -95,7 +95,7 @@ def run_job(job: Job, voice: Voice, first: Bundle | None = None) -> int:
 
 def recipe_of_job(job: Job, frames: Frames) -> Recipe:
     """The recipe that was named, or the board's default."""
-    has_frames = frames.train is not None
+    has_frames = frames.calibrates
     if job.recipe is not None:
         return load_recipe(job.recipe, job.profile, has_frames=has_frames)
     choice = job.choice

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from compress.array_inputs import array_frames, holds_arrays, no_pictures
 from compress.assets import ASSETS, fetch_all
 from compress.class_labels import Outputs
 from compress.console import hung
@@ -81,7 +82,9 @@ def material_of(job: Job, first: Bundle, voice: Voice, scratch: Path) -> Materia
 
 def _around(job: Job, first: Bundle, voice: Voice, scratch: Path, weights: _Fetcher) -> Material:
     frames = _frames(job, weights, first)
-    teacher = open_teacher(job.teacher, first, weights.path)
+    teacher = None
+    if frames.arrays is None:  # nothing learns from arrays
+        teacher = open_teacher(job.teacher, first, weights.path)
     context = Context(
         profile=job.profile,
         train=frames.train,
@@ -91,12 +94,14 @@ def _around(job: Job, first: Bundle, voice: Voice, scratch: Path, weights: _Fetc
         mode=job.mode,
         seed=job.seed,
         threads=job.threads,
+        arrays=frames.arrays,
     )
     judge = Judge(
         baseline=first,
         held_out=frames.held_out,
         classed=frames.classed,
         judged=frames.judged,
+        arrays=frames.arrays_judged,
         teacher=teacher,
         store=scratch,
         progress=voice,
@@ -113,9 +118,27 @@ def _frames(job: Job, weights: _Fetcher, first: Bundle) -> Frames:
             expected="the frames they belong to",
             cure="add --data FOLDER or --data VIDEO",
         )
+    if job.data is not None and holds_arrays(job.data):
+        _check_arrays_alone(job, job.data)
+        return array_frames(job.data, first.manifest)
+    if job.data is not None and first.manifest.preprocess is None:
+        raise no_pictures(job.data, first.manifest)
     if job.data is None and job.source.kind == "packaged":
         return packaged_frames(weights.path("scene"), LABELS)
     return user_frames(job.data, job.labels, first.manifest.classes, _outputs(first))
+
+
+def _check_arrays_alone(job: Job, data: Path) -> None:
+    """Raise JobError where something is asked for that only pictures have."""
+    named = job.teacher not in (None, "none")
+    for flag, given, why in (
+        ("--labels", job.labels is not None, "labels are of pictures"),
+        ("--teacher", named, "nothing learns from arrays, they calibrate and judge"),
+    ):
+        if given:
+            raise JobError(flag, found=f"it beside the arrays of {data}",
+                           expected=f"{data.name} alone: {why}",
+                           cure=f"leave {flag} out, or name pictures with --data")  # fmt: skip
 
 
 def _outputs(first: Bundle) -> Outputs | None:

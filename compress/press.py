@@ -58,7 +58,7 @@ class Prune(PruneOptions, frozen=True, kw_only=True, forbid_unknown_fields=True)
         return settings_of(self, profile=context.profile.name, mode=mode, **_teaching(context))
 
     def requires(self, source: Bundle, context: Context) -> Refusal | None:
-        refusal = closed(source, "pruning") or _no_frames("pruning", context)
+        refusal = closed(source, "pruning") or _no_pictures("pruning", context)
         if refusal is None and context.teacher is None:
             refusal = Refusal(
                 what="pruning",
@@ -138,7 +138,7 @@ class Distil(DistilOptions, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         return settings_of(self, **_teaching(context))
 
     def requires(self, source: Bundle, context: Context) -> Refusal | None:
-        refusal = closed(source, "distilling")
+        refusal = closed(source, "distilling") or _only_arrays("distilling", context)
         if refusal is not None:
             return refusal
         if context.teacher is None:
@@ -149,7 +149,7 @@ class Distil(DistilOptions, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             reason = "0 steps were asked for"
         else:
             other = _other_kind(source, context, "distilling")
-            return other or _no_frames("distilling", context)
+            return other or _no_pictures("distilling", context)
         return Refusal(what="distilling", reason=reason, instead="the weights stay as they are")
 
     def apply(self, source: Bundle, folder: Path, context: Context) -> Manifest:
@@ -180,7 +180,7 @@ class Int8(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         Int8Options(frames_max=self.frames_max)  # refuses what cannot be, when a recipe is read
 
     def settings(self, context: Context) -> dict[str, Any]:
-        train = context.train.sha256 if context.train is not None else ""
+        train = context.samples.sha256 if context.samples is not None else ""
         chosen: dict[str, Any] = {}
         if self.keep_float == "auto":
             mode = context.profile.mode(context.mode).name
@@ -189,18 +189,19 @@ class Int8(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         return settings_of(self, opset_max=opset, train=train, float_rule=chosen)
 
     def requires(self, source: Bundle, context: Context) -> Refusal | None:
-        return context.profile.refuse("int8") or _no_frames("INT8", context)
+        no_samples = _no_frames("INT8") if context.samples is None else None
+        return context.profile.refuse("int8") or no_samples
 
     def apply(self, source: Bundle, folder: Path, context: Context) -> Manifest:
-        assert context.train is not None  # `requires` saw to it
+        assert context.samples is not None  # `requires` saw to it
         options = Int8Options(
             opset_max=context.profile.opset_max,
             keep_float=self.keep_float,
             frames_max=self.frames_max,
-            calibration_sha256=context.train.sha256,
+            calibration_sha256=context.samples.sha256,
             pricing=Pricing(profile=context.profile, precision="int8", mode=context.mode),
         )
-        count = min(len(context.train), self.frames_max)
+        count = min(len(context.samples), self.frames_max)
         with ExitStack() as tasks:
             task = tasks.enter_context(context.progress.task("calibrating INT8", count))
 
@@ -220,7 +221,7 @@ class Int8(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         shutil.copyfile(source.path("model.onnx"), folder / FLOAT_SOURCE)
         manifest = _next(source, refusals=result.refusals)
         return msgspec.structs.replace(
-            manifest, precision="int8", calibration_sha256=context.train.sha256
+            manifest, precision="int8", calibration_sha256=context.samples.sha256
         )
 
     def ensures(self, source: Bundle, result: Bundle) -> None:
@@ -241,7 +242,7 @@ class Fp16(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     name: ClassVar[str] = "fp16"
 
     def settings(self, context: Context) -> dict[str, Any]:
-        train = context.train.sha256 if context.train is not None else ""
+        train = context.samples.sha256 if context.samples is not None else ""
         return settings_of(self, profile=context.profile.name, train=train)
 
     def requires(self, source: Bundle, context: Context) -> Refusal | None:
@@ -250,7 +251,7 @@ class Fp16(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     def apply(self, source: Bundle, folder: Path, context: Context) -> Manifest:
         shutil.copyfile(source.path("model.onnx"), folder / "model.onnx")
         model = load_model(source.path("model.onnx"))
-        frames = 0 if context.train is None else min(len(context.train), FP16_FRAMES)
+        frames = 0 if context.samples is None else min(len(context.samples), FP16_FRAMES)
         with context.progress.task("looking for FP16 overflows", frames) as task:
             feeds = _ticked(frames_of(source, context, frames), task) if frames else iter(())
             manifest = _next(source, refusals=fp16_overflows(model, feeds))
@@ -285,7 +286,7 @@ class Seal(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
             "accuracy": {fact.name: fact.text() for fact in self.accuracy},
             "facts_sha256": hashlib.sha256(whole).hexdigest(),
             "dla": self.dla,
-            "train": context.train.sha256 if context.train is not None else "",
+            "train": context.samples.sha256 if context.samples is not None else "",
         }
 
     def requires(self, source: Bundle, context: Context) -> Refusal | None:
@@ -365,10 +366,22 @@ def _other_kind(source: Bundle, context: Context, what: str) -> Refusal | None:
     return Refusal(what=what, reason=reason, instead="the weights stay as they are")
 
 
-def _no_frames(what: str, context: Context) -> Refusal | None:
+def _no_frames(what: str) -> Refusal:
+    return Refusal(what=what, reason="there are no frames", instead="pass --data FOLDER or VIDEO")
+
+
+def _no_pictures(what: str, context: Context) -> Refusal | None:
+    """Why there is nothing to learn from; None when there are pictures."""
     if context.train is not None:
         return None
-    return Refusal(what=what, reason="there are no frames", instead="pass --data FOLDER or VIDEO")
+    return _only_arrays(what, context) or _no_frames(what)
+
+
+def _only_arrays(what: str, context: Context) -> Refusal | None:
+    if context.arrays is None:
+        return None
+    reason = "the data are arrays, which calibrate and judge; a net learns from pictures"
+    return Refusal(what=what, reason=reason, instead="the weights stay as they are")
 
 
 def _ticked(feeds: _Feeds, task: Task) -> _Feeds:

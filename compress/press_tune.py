@@ -44,7 +44,7 @@ class Tune(TuneOptions, frozen=True, kw_only=True, forbid_unknown_fields=True):
         elif FLOAT_SOURCE not in source.manifest.files:
             reason = "the float network it was made from is not in its workshop"
         elif context.train is None:
-            reason = "there are no frames"
+            reason = "there are no pictures to learn from"
         elif len(source.manifest.inputs) != 1:
             reason = f"a net of {len(source.manifest.inputs)} inputs, and frames are one"
         else:

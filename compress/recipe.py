@@ -131,7 +131,7 @@ def _int8_refusal(profile: Profile, *, has_frames: bool) -> Refusal | None:
     return Refusal(
         what="INT8",
         reason="ranges are read off real frames, and none were given",
-        instead="the run ends in fp16; pass --data FOLDER or --data VIDEO for INT8",
+        instead="the run ends in fp16; pass --data FOLDER, VIDEO or arrays in an .npz for INT8",
     )
 
 

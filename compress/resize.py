@@ -69,7 +69,7 @@ class Resize(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             inputs=(msgspec.structs.replace(manifest.inputs[0], shape=shape),),
             outputs=_outputs(net, manifest, shape),
             preprocess=msgspec.structs.replace(
-                manifest.preprocess, height=self.height, width=self.width
+                manifest.pixels, height=self.height, width=self.width
             ),
             files={},
         )

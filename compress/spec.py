@@ -29,8 +29,9 @@ from devices.errors import JetpressError, nearest
 from devices.tomlfile import read_toml
 from edge.bundle import TensorSpec
 from edge.heads import Head, RawHead, output_names
+from edge.manifest import inputs_text
 
-__all__ = ["ModelSpec", "SpecError", "assumed_spec", "load_spec"]
+__all__ = ["ModelSpec", "SpecError", "array_net", "assumed_spec", "load_spec", "takes_pictures"]
 
 
 class SpecError(JetpressError):
@@ -140,11 +141,30 @@ def _check_outputs(path: Path, spec: ModelSpec, outputs: tuple[TensorSpec, ...])
         )
 
 
+def takes_pictures(inputs: tuple[TensorSpec, ...]) -> bool:
+    """Whether one image enters, and nothing else: [1, 3, height, width] in float32."""
+    return [(len(s.shape), s.shape[:2], s.dtype) for s in inputs] == [(4, (1, 3), "float32")]
+
+
+def array_net(path: Path | None, inputs: tuple[TensorSpec, ...]) -> Refusal:
+    """What is said of a model that does not take pictures. Raises SpecError beside a spec file."""
+    if path is not None:
+        raise SpecError(
+            f"--spec {path}",
+            found=f"it beside a model that takes {inputs_text(inputs)}",
+            expected="none: it says how pictures enter and what comes of them",
+            cure="leave --spec out; arrays of an .npz enter as they are",
+        )
+    return Refusal(
+        what="taking pictures",
+        reason=f"its inputs are {inputs_text(inputs)}, not one float32 image [1, 3, height, width]",
+        instead="fed arrays as they are, from an .npz named by --data; its outputs are raw",
+    )
+
+
 def _input_size(inputs: tuple[TensorSpec, ...]) -> tuple[int, int]:
     """Height and width of the one image that enters."""
-    shape = inputs[0].shape
-    floats = all(spec.dtype == "float32" for spec in inputs)
-    if len(inputs) != 1 or len(shape) != 4 or shape[:2] != (1, 3) or not floats:
+    if not takes_pictures(inputs):
         found = ", ".join(f"{spec.name} {list(spec.shape)} {spec.dtype}" for spec in inputs)
         raise SpecError(
             "model inputs",
@@ -152,7 +172,8 @@ def _input_size(inputs: tuple[TensorSpec, ...]) -> tuple[int, int]:
             expected="one input of shape [1, 3, height, width] in float32",
             cure="export the model with batch 1, channels first and float pixels",
         )
-    return shape[2], shape[3]
+    _, _, height, width = inputs[0].shape
+    return height, width
 
 
 def _assumed(reason: str, words: str) -> Refusal:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,7 +34,6 @@ from compress.evaluate import (
     accuracy,
     accuracy_drop,
     decibels,
-    detections,
     judging_head,
     outputs,
     signal_and_noise,
@@ -47,6 +47,7 @@ from compress.progress import Progress
 from compress.quantize.emulate import as_tensorrt_reads
 from compress.quantize.fp16 import fp16_view
 from compress.quantize.int8 import load_model
+from compress.samples import Fed, FrameSamples, Samples
 from compress.taught import taught_boxes, taught_outputs
 from compress.teacher import Itself, SceneTeacher, Teacher
 from devices.budget import Basis, Measurement
@@ -54,7 +55,7 @@ from devices.report import Table
 from devices.wholefile import write_whole
 from edge.bundle import Bundle
 from edge.frames import Detections
-from edge.heads import ClassifyHead, SsdHead
+from edge.heads import ClassifyHead, SsdHead, decode
 
 __all__ = ["DROP", "Judge", "board_view"]
 
@@ -81,7 +82,7 @@ class Judge:
     """Judges bundles against a baseline; what was judged once is kept in `store`.
 
     `held_out` has boxes, `classed` a class a picture; `judged` has no labels and is looked at when
-    neither is there.
+    neither is there. `arrays` are fed in place of pictures.
     """
 
     baseline: Bundle
@@ -92,6 +93,7 @@ class Judge:
     progress: Progress
     threads: int
     classed: ClassedSet | None = None
+    arrays: Samples | None = None
     _answers: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -129,19 +131,25 @@ class Judge:
         step = -(-len(self.judged) // most)
         return msgspec.structs.replace(self.judged, samples=self.judged.samples[::step])
 
+    @property
+    def samples(self) -> Samples | None:
+        """What is fed to judge: the pictures, or arrays; None when there is nothing."""
+        if self.arrays is not None:
+            return self.arrays.spread(FRAMES_MAX)
+        return None if self.frames is None else FrameSamples(frames=self.frames)
+
     def boxes(self, bundle: Bundle) -> list[Detections]:
-        """What a detector finds in `frames`, down to the low scores an average precision needs."""
-        frames, head = self.frames, bundle.manifest.head
-        assert frames is not None
+        """What a detector finds in `samples`, down to the low scores average precision needs."""
+        head = bundle.manifest.head
         assert isinstance(head, SsdHead)
         if bundle.sha256 not in self._answers:
-            self._answers[bundle.sha256] = detections(
-                board_view(bundle),
-                bundle.manifest.preprocess,
-                judging_head(head),
-                self._shown(frames, "judging"),
-                self.threads,
-            )
+            ours, theirs = itertools.tee(self._fed(bundle, "judging"))
+            answers = outputs(board_view(bundle), (fed.feed for fed in ours), threads=self.threads)
+            low, pixels = judging_head(head), bundle.manifest.pixels
+            self._answers[bundle.sha256] = [
+                decode(low, answer, pixels, fed.frame_hw)
+                for answer, fed in zip(answers, theirs, strict=True)
+            ]
         return list(self._answers[bundle.sha256])
 
     def _facts(self, bundle: Bundle) -> tuple[Measurement, ...]:
@@ -150,7 +158,7 @@ class Judge:
             before, after = self.boxes(self.baseline), self.boxes(bundle)
             result = accuracy(after, self.held_out)
             return result.ap50, result.ap, accuracy_drop(before, after, self.held_out)
-        if self.frames is None:
+        if self.samples is None:
             return ()
         if isinstance(head, (SsdHead, ClassifyHead)):
             before_alike, alike = self._alike(self.baseline), self._alike(bundle)
@@ -190,8 +198,7 @@ class Judge:
 
     def _asked(self) -> Any:  # noqa: ANN401 - boxes or scores, as the head has it
         head, frames = self.baseline.manifest.head, self.frames
-        assert frames is not None
-        if self.teacher is None:
+        if self.teacher is None or frames is None:
             if isinstance(head, SsdHead):
                 return _used(self.boxes(self.baseline), head)
             return self._scores(self.baseline)
@@ -203,11 +210,12 @@ class Judge:
         return np.stack([answer[head.output].ravel() for answer in answers])
 
     def _alike_words(self, head: SsdHead | ClassifyHead) -> str:
-        assert self.frames is not None
+        samples = self.samples
+        assert samples is not None
         whom = "baseline" if self.teacher is None else "teacher"
         what = "boxes, F1 at IoU .5" if isinstance(head, SsdHead) else "best classes"
         blind = " without labels" if self.held_out is None and self.classed is None else ""
-        return f"agreement with the {whom} ({what}) on {len(self.frames)} pictures{blind}"
+        return f"agreement with the {whom} ({what}) on {len(samples)} {samples.words}{blind}"
 
     def _scores(self, bundle: Bundle) -> NDArray[Any]:
         head = bundle.manifest.head
@@ -218,14 +226,23 @@ class Judge:
         return np.asarray(self._answers[bundle.sha256])
 
     def _outputs(self, bundle: Bundle, words: str) -> Iterator[dict[str, NDArray[Any]]]:
-        """One answer a frame; only one is held, for outputs nobody described can be large."""
-        assert self.frames is not None
-        name, prepare = bundle.manifest.inputs[0].name, bundle.manifest.preprocess
-        feeds = ({name: prepare(frame)} for frame in self._shown(self.frames, words))
+        """One answer a sample; only one is held, for outputs nobody described can be large."""
+        feeds = (fed.feed for fed in self._fed(bundle, words))
         return outputs(board_view(bundle), feeds, threads=self.threads)
 
+    def _fed(self, bundle: Bundle, words: str) -> Iterator[Fed]:
+        samples = self.samples
+        assert samples is not None
+        with self.progress.task(words, len(samples)) as task:
+            for fed in samples.fed(bundle.manifest):
+                yield fed
+                task.advance()
+
     def _sqnr(self, bundle: Bundle) -> Measurement:
-        """`sqnr_db` of the worst output over all frames, between its worst and best frame."""
+        """`sqnr_db` of the worst output over all samples, between its worst and best sample."""
+        samples = self.samples
+        assert samples is not None
+        one = samples.words.rstrip("s")
         before, after = (
             self._outputs(self.baseline, "the baseline"),
             self._outputs(bundle, "judging"),
@@ -248,7 +265,7 @@ class Judge:
             unit="dB",
             basis=Basis.EMULATED,
             source=f"output {worst}, the noisiest of {len(whole)}, against the baseline on "
-            f"{len(frames)} pictures; worst to best picture",
+            f"{len(frames)} {samples.words}; worst to best {one}",
         )
 
     def _shown(self, frames: CalibrationSet, words: str) -> Iterator[NDArray[np.uint8]]:
@@ -263,7 +280,7 @@ class Judge:
             bundle.sha256,
             self.held_out.sha256 if self.held_out is not None else "",
             self.classed.sha256 if self.classed is not None else "",
-            self.frames.sha256 if self.frames is not None else "",
+            self.samples.sha256 if self.samples is not None else "",
             self.teacher.identity if self.teacher is not None else "",
             repr(sorted(software().items())),
         ]

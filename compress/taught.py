@@ -37,7 +37,7 @@ def taught_boxes(
             return [label_frame(frame, teacher.labellers, options) for frame in frames]
     found = []
     for frame, answer in _answers(teacher, student, frames, threads):
-        boxes = decode(head, answer, manifest.preprocess, frame.shape[:2])
+        boxes = decode(head, answer, manifest.pixels, frame.shape[:2])
         assert isinstance(boxes, Detections)  # an SsdHead gives nothing else
         found.append(boxes)
     return found
@@ -60,7 +60,7 @@ def _answers(
     names = tuple(spec.name for spec in manifest.outputs)
     net = teacher.net.eval()
     for frame in frames:
-        images = torch.from_numpy(manifest.preprocess(frame))
+        images = torch.from_numpy(manifest.pixels(frame))
         with deterministic(seed=0, threads=threads), torch.inference_mode():
             values = named_outputs(net(images), names, teacher.identity)
         yield frame, {name: value.numpy() for name, value in values.items()}

@@ -124,7 +124,7 @@ def _lessons(source: Bundle, context: Context, count: int, augment: Augment) -> 
         teacher=takes_batches(teacher.net, examples(manifest)),
         names=tuple(spec.name for spec in manifest.outputs),
         frames=tuple(pixels for _, pixels in _chosen(context, count)),
-        preprocess=manifest.preprocess,
+        preprocess=manifest.pixels,
     )
 
 
@@ -152,7 +152,7 @@ def _scene(source: Bundle, context: Context, count: int, augment: Augment) -> La
         frames=tuple(pixels),
         labels=_labels(context, pixels, label_key(context, count)),
         anchors=ssd_anchors(manifest.head.anchors),
-        preprocess=manifest.preprocess,
+        preprocess=manifest.pixels,
         classes=len(manifest.classes),
         augment=augment,
         rule=MatchRule(variances=manifest.head.variances),

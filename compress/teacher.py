@@ -92,7 +92,7 @@ def _packaged(student: Bundle, path: Path) -> SceneTeacher:
 
     manifest = student.manifest
     assert isinstance(manifest.head, SsdHead)  # every net of the family has one
-    labeller = Labeller(net=build_teacher(path), preprocess=manifest.preprocess, head=manifest.head)
+    labeller = Labeller(net=build_teacher(path), preprocess=manifest.pixels, head=manifest.head)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     return SceneTeacher(identity=f"packaged {digest}", labellers=(labeller,))
 

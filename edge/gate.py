@@ -25,7 +25,7 @@ from devices.report import COLUMNS, Input, Origin, Report, Stage, checks_text
 from devices.roofline import Costs, LayerTime
 from edge.bundle import Bundle
 from edge.errors import EdgeError
-from edge.manifest import Manifest, Step
+from edge.manifest import Manifest, Step, inputs_text
 from edge.release import engine_notes, facts_for, held_to_release, release_notes
 
 __all__ = ["ACCURACY_FILE", "COSTS_FILE", "GateError", "Judgement", "gate_report", "home_note",
@@ -100,6 +100,7 @@ def judge_bundle(
             *predicted.notes,
             *_memory_notes(budget, profile),
             *_stranger_notes(bundle, profile, accuracy),
+            *_array_notes(bundle.manifest),
             *engine_notes(measured),
         ),
     )
@@ -186,10 +187,16 @@ def render_checks(judgement: Judgement) -> str:
 
 
 def read_costs(bundle: Bundle) -> Optional[Costs]:
-    """The costs stored when the bundle was sealed; None when it carries none."""
+    """The costs stored when the bundle was sealed; None when it carries none.
+
+    Of a net that takes no pictures an inference counts as one, whatever its first axis means.
+    """
     if COSTS_FILE not in bundle:
         return None
-    return costs_from_bytes(bundle.read(COSTS_FILE), _fault(bundle.root / COSTS_FILE))
+    costs = costs_from_bytes(bundle.read(COSTS_FILE), _fault(bundle.root / COSTS_FILE))
+    if bundle.manifest.preprocess is None:
+        return msgspec.structs.replace(costs, batch=1)
+    return costs
 
 
 def read_accuracy(bundle: Bundle) -> Tuple[Measurement, ...]:
@@ -258,6 +265,8 @@ def _forecast(bundle: Bundle, profile: Profile, mode: Optional[str]) -> Forecast
 
 
 def _batch_refusal(costs: Costs, manifest: Manifest) -> Optional[Refusal]:
+    if manifest.preprocess is None:
+        return None
     stated = [spec.shape[0] for spec in manifest.inputs[:1] if spec.shape]
     others = [batch for batch in (costs.batch, *stated) if batch != 1]
     if not others:
@@ -285,6 +294,13 @@ def _memory_notes(budget: Budget, profile: Profile) -> List[str]:
         f"memory_mb_max of {allowed_mb:g} MB is more than the {profile.cuda_visible_mb:.0f} MB "
         f"that {profile.name} shows to CUDA: held to that."
     ]
+
+
+def _array_notes(manifest: Manifest) -> List[str]:
+    """What a frame is, of a net that is fed none."""
+    if manifest.preprocess is not None:
+        return []
+    return [f"It takes no pictures: a frame is one inference of {inputs_text(manifest.inputs)}."]
 
 
 def _stranger_notes(

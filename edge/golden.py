@@ -31,7 +31,7 @@ from edge.manifest import Manifest, TensorSpec
 from edge.models import GOLDEN_FILE
 from edge.npz import NpzError, arrays_from_npz, npz_from_arrays
 
-__all__ = ["LIMIT_DB", "SQNR_MAX_DB", "Golden", "GoldenError",
+__all__ = ["FEEDS_BYTES_MAX", "LIMIT_DB", "SQNR_MAX_DB", "Golden", "GoldenError",
            "GoldenMismatchError", "GoldenResult", "OutputMatch", "check_golden", "golden_bytes",
            "golden_from_bytes", "match_output", "read_golden", "require_golden",
            "write_golden"]  # fmt: skip
@@ -45,7 +45,7 @@ FORMAT = 1
 # So the limits lie half way: about 15 dB from either side in float, 10 and 8 in INT8.
 LIMIT_DB = {"fp32": 30.0, "fp16": 30.0, "int8": 18.0}
 SQNR_MAX_DB = 140.0  # float32 holds no more; equal outputs count as this
-FEEDS_BYTES_MAX = 800_000  # of inputs that are no pictures; more are refused
+FEEDS_BYTES_MAX = 8_000_000  # of inputs that are no pictures; more are refused
 OUTPUT_BYTES_MAX = 150_000  # of all outputs together; of larger ones every k-th number is kept
 
 
@@ -261,14 +261,14 @@ def _stored_inputs(inputs: GoldenInputs) -> Dict[str, NDArray[Any]]:
 def _read_inputs(arrays: Mapping[str, NDArray[Any]], manifest: Manifest) -> GoldenInputs:
     origin = str(_array(arrays, "origin", "U", ()))
     if "pictures" in arrays:
+        if not is_picture_net(manifest):
+            raise NpzError("pictures for a model that takes none")
         pictures, coarse = arrays["pictures"], _whole_number(arrays, "coarse")
-        height, width = manifest.preprocess.height, manifest.preprocess.width
+        height, width = manifest.pixels.height, manifest.pixels.width
         small = (-(-height // max(coarse, 1)), -(-width // max(coarse, 1)), 3)
         if coarse < 1 or pictures.dtype != np.uint8 or pictures.shape[1:] != small:
             raise NpzError(f"pictures {pictures.dtype} {pictures.shape}, coarse {coarse}, "
                            f"for an input of {height} x {width}")  # fmt: skip
-        if not is_picture_net(manifest):
-            raise NpzError("pictures for a model that takes none")
         inputs = GoldenInputs(origin=origin, pictures=pictures, coarse=coarse)
     else:
         names = _names(arrays, "inputs")

@@ -32,7 +32,7 @@ class GoldenInputs:
     def as_fed(self, manifest: Manifest) -> Tuple[Dict[str, NDArray[Any]], ...]:
         """One dict an inference, by the code that prepares every frame."""
         if self.pictures is not None:
-            prepare, name = manifest.preprocess, manifest.inputs[0].name
+            prepare, name = manifest.pixels, manifest.inputs[0].name
             return tuple(
                 {name: prepare(_full_size(picture, self.coarse, prepare))}
                 for picture in self.pictures
@@ -68,6 +68,8 @@ def picture_inputs(
 
 def is_picture_net(manifest: Manifest) -> bool:
     """Whether the network eats what the manifest's Preprocess makes of one frame."""
+    if manifest.preprocess is None:
+        return False
     (first, *more) = manifest.inputs
     return not more and (first.shape, first.dtype) == (manifest.preprocess.shape, "float32")
 

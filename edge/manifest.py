@@ -10,11 +10,11 @@ import msgspec
 from calib.preprocess import Preprocess
 from devices.budget import Refusal
 from devices.jsonfile import decoded
-from edge.errors import BundleError
-from edge.heads import Head
+from edge.errors import BundleError, EngineError
+from edge.heads import Head, RawHead
 
-__all__ = ["FORMAT", "FileEntry", "Manifest", "Step", "TensorSpec", "class_name", "manifest_bytes",
-           "manifest_from_bytes"]  # fmt: skip
+__all__ = ["FORMAT", "FileEntry", "Manifest", "Step", "TensorSpec", "class_name", "inputs_text",
+           "manifest_bytes", "manifest_from_bytes"]  # fmt: skip
 
 FORMAT = 1
 PRECISIONS = ("fp32", "fp16", "int8")
@@ -51,6 +51,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What the model is, what it eats, what its outputs mean, how it came to be, and every file.
 
+    `preprocess` is None of a net that takes no pictures: it is fed arrays, and its head is raw.
     `files` maps a relative POSIX path to its FileEntry; `seal` fills it in.
     """
 
@@ -59,7 +60,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     task: str
     profile: Optional[str] = None
     precision: str
-    preprocess: Preprocess
+    preprocess: Optional[Preprocess] = None
     head: Head
     classes: Tuple[str, ...] = ()
     inputs: Tuple[TensorSpec, ...]
@@ -75,9 +76,33 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             raise ValueError(f"format {self.format} is not {FORMAT}, the one this version reads")
         if self.precision not in PRECISIONS:
             raise ValueError(f"precision {self.precision!r} is not one of {', '.join(PRECISIONS)}")
+        if self.preprocess is None and not isinstance(self.head, RawHead):
+            raise ValueError("a head other than raw, and no preprocess to take pictures by")
+
+    @property
+    def pixels(self) -> Preprocess:
+        """How a frame becomes the input. Raises EngineError for a net that takes no pictures."""
+        if self.preprocess is not None:
+            return self.preprocess
+        raise EngineError(
+            self.name,
+            found=f"a model that takes no pictures: {inputs_text(self.inputs)}",
+            expected="one that a frame of a camera or a file goes into",
+            cure="feed it arrays: open_engine of edge.engines gives an engine that takes them, and "
+            "`edge export --triton` serves any inputs",
+        )
 
 
 _DECODER = msgspec.json.Decoder(Manifest)
+
+
+def inputs_text(specs: Tuple[TensorSpec, ...]) -> str:
+    """Names, types and shapes, for a message.
+
+    >>> inputs_text((TensorSpec(name="ids", shape=(1, 4), dtype="int64"),))
+    'ids int64 (1, 4)'
+    """
+    return ", ".join(f"{spec.name} {spec.dtype} {spec.shape}" for spec in specs) or "no inputs"
 
 
 def class_name(classes: Tuple[str, ...], class_id: int) -> str:

@@ -22,13 +22,13 @@ from edge.engines import Engine
 from edge.errors import EdgeError, EngineError
 from edge.frames import Classes, Detections, Frame
 from edge.heads import Result, decode
-from edge.manifest import Manifest
+from edge.manifest import Manifest, inputs_text
 from edge.metrics import Histogram, Spread
 from edge.pacing import JOIN_S, PACINGS, Arrival, Tally, realtime
 from edge.sinks import Sink, Timing
 from edge.sources import Source
 
-__all__ = ["STAGES", "Loop", "LoopReport", "Parts"]
+__all__ = ["STAGES", "Loop", "LoopReport", "Parts", "image_input"]
 
 STAGES = ("read", "preprocess", "infer", "decode", "sinks")
 
@@ -117,8 +117,8 @@ class Loop:
         self._age = Histogram()
         self._done = _Done()
         self._started = False
-        self._input = _image_input(parts.manifest)
-        self._tensor = np.empty(parts.manifest.preprocess.shape, np.float32)
+        self._input = image_input(parts.manifest)
+        self._tensor = np.empty(parts.manifest.pixels.shape, np.float32)
 
     def run(self) -> LoopReport:
         """Until the source ends, or `frames_max` frames have come in; once."""
@@ -164,12 +164,12 @@ class Loop:
         if engine.infer_frame is not None:
             outputs = engine.infer_frame(frame.pixels)
         else:
-            manifest.preprocess(frame.pixels, out=self._tensor)
+            manifest.pixels(frame.pixels, out=self._tensor)
             ticks.append(self._host_s())
             outputs = engine.infer({self._input: self._tensor})
         ready_s = self._parts.clock.now_s()
         ticks.append(self._host_s())
-        result = decode(manifest.head, outputs, manifest.preprocess, frame.hw)
+        result = decode(manifest.head, outputs, manifest.pixels, frame.hw)
         ticks.append(self._host_s())
         if not self._done.frames:
             for sink in self._parts.sinks:  # all, before any replaces an earlier file
@@ -235,15 +235,14 @@ class Loop:
                 "it is let go when its driver answers",)  # fmt: skip
 
 
-def _image_input(manifest: Manifest) -> str:
-    """The name of the one input, whose shape must be what preprocessing makes."""
-    shapes = {spec.name: (spec.shape, spec.dtype) for spec in manifest.inputs}
-    if list(shapes.values()) != [(manifest.preprocess.shape, "float32")]:
-        found = ", ".join(f"{name} {dtype} {shape}" for name, (shape, dtype) in shapes.items())
+def image_input(manifest: Manifest) -> str:
+    """The name of the one input, whose shape must be what preprocessing makes, or EngineError."""
+    wanted = manifest.pixels.shape
+    if [(spec.shape, spec.dtype) for spec in manifest.inputs] != [(wanted, "float32")]:
         raise EngineError(
             manifest.name,
-            found=f"inputs {found or 'none'}",
-            expected=f"one float32 {manifest.preprocess.shape}, as preprocessing makes it",
+            found=f"inputs {inputs_text(manifest.inputs)}",
+            expected=f"one float32 {wanted}, as preprocessing makes it",
             cure="seal the bundle with a preprocess that fits the model",
         )
-    return next(iter(shapes))
+    return manifest.inputs[0].name

@@ -15,7 +15,7 @@ from edge.clock import Clock, RealClock, VirtualClock, time_basis
 from edge.engines import REAL_TIME, BoardOptions, Engine, EngineOptions, open_engine
 from edge.errors import EngineError, SourceError
 from edge.gate import home_note
-from edge.pipeline import Loop, LoopReport, Parts
+from edge.pipeline import Loop, LoopReport, Parts, image_input
 from edge.sinks import Scene, Sink, open_sinks
 from edge.sources import Source, open_source
 from edge.summary import banner
@@ -49,6 +49,7 @@ class Session:
         self._bundle = bundle
         self._options = options
         self._profile = board_of(bundle, options.profile)
+        image_input(bundle.manifest)  # before a camera is opened or an engine is built
         self._stack = contextlib.ExitStack()
         self.banner = ""
 

@@ -26,6 +26,7 @@ from edge.export import (
 )
 from edge.export.nvinfer import Value, section
 from edge.export.plan import build_script, check_dla, plan_model
+from edge.goldeninputs import is_picture_net
 from edge.heads import BOX_HEADS, BoxHead, ClassifyHead, EndToEndHead, Head, SsdHead
 
 __all__ = ["CONFIG", "plan_config", "preprocess_keys"]
@@ -50,7 +51,7 @@ def plan_config(bundle: Bundle, options: ExportOptions) -> Export:
     _check_input(bundle)
     plan = f"model.onnx_b{batch}_{_device(options)}_{bundle.manifest.precision}.engine"
     values = _network_keys(bundle, options, batch, plan)
-    values.update(preprocess_keys(bundle.manifest.preprocess, bundle.manifest.name))
+    values.update(preprocess_keys(bundle.manifest.pixels, bundle.manifest.name))
     outputs, classes, notes = _head_keys(bundle, options)
     values.update(outputs)
     text = header(bundle, options.profile, "nvinfer configuration")
@@ -182,9 +183,11 @@ def _classifier_keys(
 def _check_input(bundle: Bundle) -> None:
     manifest = bundle.manifest
     shapes = [(spec.shape, spec.dtype) for spec in manifest.inputs]
-    if shapes != [(manifest.preprocess.shape, "float32")]:
+    if not is_picture_net(manifest):
         found = ", ".join(f"{dtype} {' x '.join(map(str, shape))}" for shape, dtype in shapes)
-        wanted = " x ".join(map(str, manifest.preprocess.shape))
+        wanted = "1 x 3 x height x width"
+        if manifest.preprocess is not None:
+            wanted = " x ".join(map(str, manifest.preprocess.shape))
         refuse(manifest.name, f"inputs {found}", f"one image, float32 {wanted}",
                "use --triton, which takes any inputs")  # fmt: skip
 
@@ -213,7 +216,7 @@ def _plan_notes(bundle: Bundle) -> Tuple[str, ...]:
 def _pixel_notes(bundle: Bundle) -> Tuple[str, ...]:
     scaler = ("nvinfer resizes with the board's own scaler: how near its pixels are to those of "
               "calib.preprocess is unproven until it ran on a board")  # fmt: skip
-    if bundle.manifest.preprocess.resize != "letterbox":
+    if bundle.manifest.pixels.resize != "letterbox":
         return (scaler,)
     return scaler, ("the letterbox may differ by one pixel: nvinfer cuts the resized side down, "
                     "calib.preprocess rounds it")  # fmt: skip

@@ -182,8 +182,10 @@ def _checked_name(name: str) -> str:
 def _batch_notes(bundle: Bundle, batch: int) -> Tuple[str, ...]:
     if batch > 1:
         return (f"max_batch_size {batch}: requests are gathered, a frame each",)
-    dims = " x ".join(str(size) for size in bundle.manifest.inputs[0].shape)
-    return (f"max_batch_size 0: the batch is fixed, a request is one tensor of {dims}; "
+    specs = bundle.manifest.inputs
+    dims = ", ".join(" x ".join(str(size) for size in spec.shape) for spec in specs)
+    what = f"one tensor of {dims}" if len(specs) == 1 else f"{len(specs)} tensors, {dims}"
+    return (f"max_batch_size 0: the batch is fixed, a request is {what}; "
             "nothing is gathered",)  # fmt: skip
 
 

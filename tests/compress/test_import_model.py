@@ -13,6 +13,7 @@ from compress.quantize.prepare import prepare
 from compress.spec import SpecError
 from compress.teacher import TeacherError, open_teacher
 from devices.profile import load_profile
+from edge.heads import RawHead
 from tests.compress.qdq_graphs import Builder, ops
 
 torch = pytest.importorskip("torch", reason="imports PyTorch modules")
@@ -122,11 +123,14 @@ def test_a_node_with_a_graph_inside_is_refused_by_name(take, profile):
         take(model, profile)
 
 
-def test_pixels_in_another_type_than_float32_are_refused(take):
+def test_pixels_in_another_type_than_float32_make_a_net_that_takes_arrays(take):
     b = Builder()
     y = b.conv(b.op("Cast", "x", to=FLOAT), 3, 4, quantized=False)
-    with pytest.raises(SpecError, match=r"x \[1, 3, 8, 8\] uint8; expected .* in float32"):
-        take(graph(b, y, [1, 3, 8, 8], dtype=onnx.TensorProto.UINT8))
+    manifest = take(graph(b, y, [1, 3, 8, 8], dtype=onnx.TensorProto.UINT8)).manifest
+    assert (manifest.preprocess, manifest.head, manifest.task) == (None, RawHead(), "raw")
+    (note,) = [note for note in manifest.refusals if note.what == "taking pictures"]
+    assert "x uint8 (1, 3, 8, 8)" in note.reason
+    assert "arrays" in note.instead
 
 
 def test_what_onnx_runtime_refuses_is_one_message(take):
@@ -251,3 +255,42 @@ def test_weights_listed_among_the_inputs_are_no_inputs(take):
     )  # fmt: skip
     model.graph.input.append(value)
     assert [spec.name for spec in take(model).manifest.inputs] == ["x"]
+
+
+def test_what_is_no_tensor_of_fixed_sizes_is_refused_by_name(take):
+    b = Builder()
+    y = b.op("Relu", "x")
+    with pytest.raises(
+        ImportModelError, match=r"input 'x': found a size .* \[1, \?\]; expected fi"
+    ):
+        take(graph(b, y, ["batch", "words"], stated=["batch", "words"]))
+    pair = helper.make_value_info(
+        "x", helper.make_sequence_type_proto(helper.make_tensor_type_proto(FLOAT, [1, 4]))
+    )
+    nodes = [helper.make_node("ConcatFromSequence", ["x"], ["y"], axis=0)]
+    outputs = [helper.make_tensor_value_info("y", FLOAT, [2, 4])]
+    made = helper.make_graph(nodes, "g", [pair], outputs)
+    opset = [helper.make_opsetid("", 13)]
+    with pytest.raises(
+        ImportModelError, match="input 'x': found a sequence_type; expected a tenso"
+    ):
+        take(helper.make_model(made, opset_imports=opset, ir_version=8))
+
+
+def test_a_model_of_arrays_takes_no_image_size_and_no_spec(take, tmp_path):
+    b = Builder()
+    model = graph(b, b.op("Relu", "x"), [1, 4], stated=[1, 4])
+    with pytest.raises(ImportModelError, match=r"--size: found it .* x float32 \(1, 4\)"):
+        take(model, size=(32, 32))
+    spec = tmp_path / "spec.toml"
+    spec.write_text("[preprocess]\n")
+    with pytest.raises(SpecError, match=r"--spec .* x float32 \(1, 4\); expected none"):
+        take(model, spec=spec)
+
+
+def test_a_model_without_inputs_is_refused(take):
+    b = Builder()
+    model = graph(b, b.op("Relu", b.const(np.zeros((1, 4), np.float32))), [1, 4], stated=[1, 4])
+    del model.graph.input[:]
+    with pytest.raises(ImportModelError, match="found a model without inputs"):
+        take(model)

@@ -193,8 +193,8 @@ def test_a_model_that_takes_no_picture_is_checked_by_random_numbers(tmp_path, se
     opset = [onnx.helper.make_opsetid("", 13)]
     model = onnx.helper.make_model(graph, opset_imports=opset, ir_version=8)
     source = imported(tmp_path / "m", model, inputs=specs(graph.input),
-                      outputs=specs(graph.output))  # fmt: skip
-    bundle = sealed(source, None)
+                      outputs=specs(graph.output), preprocess=None)  # fmt: skip
+    bundle = sealed(source, None, frames=None)
     golden = read_golden(bundle)
     assert golden.origin == "random numbers, seed 0"
     assert [sorted(feed) for feed in golden.feeds] == [["a", "which"]] * 2

@@ -108,7 +108,7 @@ def test_pictures_are_what_the_network_would_have_been_fed(resize):
     made = picture_inputs([frame], prepare, "o")
 
     class Stub:
-        preprocess, inputs = prepare, (spec,)
+        pixels, inputs = prepare, (spec,)
 
     (feed,) = made.as_fed(Stub)
     assert np.array_equal(feed["x"], prepare(frame))
@@ -122,7 +122,7 @@ def test_large_pictures_are_stored_coarser_and_fed_at_full_size():
     assert made.pictures.nbytes <= PICTURES_BYTES_MAX
 
     class Stub:
-        preprocess, inputs = prepare, (TensorSpec(name="x", shape=prepare.shape),)
+        pixels, inputs = prepare, (TensorSpec(name="x", shape=prepare.shape),)
 
     (feed, _) = made.as_fed(Stub)
     assert feed["x"].shape == (1, 3, 641, 640)
@@ -243,8 +243,8 @@ def test_inputs_that_are_no_pictures_are_kept_as_they_are(manifest):
 def test_inputs_that_are_too_large_and_outputs_without_a_float_are_refused(manifest):
     other = two_inputs(manifest)
     y = {"y": np.float32([[[1, 2, 3]]])}
-    large = GoldenInputs(origin="o", feeds={"a": np.zeros((1, 500_000), np.float32)})
-    with pytest.raises(GoldenError, match="2000000 bytes that are no pictures"):
+    large = GoldenInputs(origin="o", feeds={"a": np.zeros((1, 2_500_000), np.float32)})
+    with pytest.raises(GoldenError, match="10000000 bytes that are no pictures"):
         golden_bytes(other, large, y)
     whole = msgspec.structs.replace(
         other, outputs=(TensorSpec(name="y", shape=(1, 3), dtype="int64"),)

@@ -74,7 +74,7 @@ def open_frame_input(
     cannot be compiled here, and where it makes other bits than the CPU.
     """
     name = _image_name(manifest)
-    pixels = GpuPreprocess(cuda, manifest.preprocess, lane.dtype(name), compiled(cuda))
+    pixels = GpuPreprocess(cuda, manifest.pixels, lane.dtype(name), compiled(cuda))
     frames = FrameInput(cuda, pixels, name)
     try:
         differ, compared = frames.differences(lane)
@@ -94,11 +94,11 @@ def open_frame_input(
 
 def _image_name(manifest: Manifest) -> str:
     shapes = {spec.name: spec.shape for spec in manifest.inputs}
-    if list(shapes.values()) != [manifest.preprocess.shape]:
+    if list(shapes.values()) != [manifest.pixels.shape]:
         raise EngineError(
             "pixels on the GPU",
             found=f"inputs {shapes}",
-            expected=f"one of {manifest.preprocess.shape}, as preprocessing makes it",
+            expected=f"one of {manifest.pixels.shape}, as preprocessing makes it",
             cure="feed the tensors",
         )
     return next(iter(shapes))
