@@ -7,15 +7,18 @@ it was made from, not the one inside it, whose weights were fitted to INT8. What
 the noise of the net's answers, the measure of `compress.quantize.sensitivity`: with answers x_k of
 the teacher and q_k of the student
 
-    loss = mean over frames of sum_k w_k |q_k - x_k|^2 / S_k,   S_k = |x_k - mean_c x_k|^2
+    noise = sum_k w_k |q_k - x_k|^2 / S_k,   S_k = |x_k - mean_c x_k|^2,   loss = ln noise
 
-mean_c by channel over frames and positions, w_k the root of the number of positions, summing to 1.
-Weights and biases learn; scales and graph stay, so the file's ranges and its legality do, too.
+the mean of `loss` over frames: in decibels, so that a frame far outside the ranges, which no weight
+can bring back, does not drown the others; mean_c by channel over frames and positions, w_k the root
+of the number of positions, summing to 1. Weights learn, in units of a level; biases, scales and
+graph stay, so the file's ranges and its legality do, too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -36,6 +39,7 @@ if TYPE_CHECKING:
 
 __all__ = ["TuneError", "TuneOptions", "tuned"]
 
+_FLOOR = 1e-9  # of noise over signal: 90 dB
 _SPREAD_FRAMES = 8  # looked at for the answers' spread
 
 
@@ -44,11 +48,11 @@ class TuneError(JetpressError):
 
 
 class TuneOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """How long and how hard: small steps, for the weights are near where they must be."""
+    """How long and how hard; `lr_max` is in INT8 levels of a weight's output channel."""
 
     steps: int = 100
     batch: int = 4
-    lr_max: float = 1e-4
+    lr_max: float = 0.03
 
     def __post_init__(self) -> None:
         if self.steps < 1 or self.batch < 1 or not self.lr_max > 0:
@@ -94,10 +98,52 @@ def tuned(
             return _noise(net, taught, batch_at(step), weights)
 
         schedule = Schedule(steps=options.steps, lr_max=options.lr_max, weight_decay=0.0,
-                            clip_norm=1.0, seed=run.seed)  # fmt: skip
-        log = train(several, loss_at, schedule, tick=run.tick, checkpoint=run.checkpoint)
+                            clip_norm=0.0, seed=run.seed)  # fmt: skip
+        with _in_levels(student):
+            log = train(several, loss_at, schedule, tick=run.tick, checkpoint=run.checkpoint)
         made = write_weights(_with_answers(model, names), student)
     return _without(made, model), log
+
+
+@contextlib.contextmanager
+def _in_levels(net: nn.Module) -> Iterator[None]:
+    """Meanwhile weights are learnt in units of an INT8 level of their output channel.
+
+    Evened-out channels differ by orders of magnitude, and one learning rate has to fit all. What
+    has one axis stays as it is: fitting found its place.
+    """
+    import torch
+    from torch import nn
+    from torch.nn.utils import parametrize
+
+    class Levels(nn.Module):
+        def __init__(self, unit: torch.Tensor) -> None:
+            super().__init__()
+            self.unit = (unit,)  # in a tuple: it is no part of the state
+
+        def forward(self, levels: torch.Tensor) -> torch.Tensor:
+            return levels * self.unit[0]
+
+        def right_inverse(self, weight: torch.Tensor) -> torch.Tensor:
+            return weight / self.unit[0]
+
+    held: list[tuple[nn.Module, str]] = []
+    for name, tensor in list(net.named_parameters()):
+        if tensor.ndim < 2:
+            tensor.requires_grad_(False)
+            continue
+        owner, _, attribute = name.rpartition(".")
+        most = tensor.detach().abs().amax(tuple(range(1, tensor.ndim)), keepdim=True)
+        layer = net.get_submodule(owner)
+        parametrize.register_parametrization(
+            layer, attribute, Levels(torch.where(most > 0, most / 127, 1.0)), unsafe=True
+        )
+        held.append((layer, attribute))
+    try:
+        yield
+    finally:
+        for layer, attribute in held:
+            parametrize.remove_parametrizations(layer, attribute)
 
 
 def _answers(model: ModelProto) -> tuple[str, ...]:
@@ -180,7 +226,7 @@ def _noise(
     images = torch.from_numpy(batch)
     with torch.no_grad():
         wanted = _listed(teacher(images))
-    total = torch.zeros(())
+    total = torch.zeros(len(images))
     for given, exact, weight in zip(_listed(net(images)), wanted, weights, strict=True):
-        total = total + weight * (given - exact).square().sum() / len(images)
-    return total
+        total = total + weight * (given - exact).square().flatten(1).sum(1)
+    return (total + _FLOOR).log().mean()

