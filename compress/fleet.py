@@ -6,8 +6,10 @@
         boards.*       json, md: the results side by side
 
 A pass is found by what it reads, so boards share every one that does not depend on the board: the
-teacher's labels, distillation, INT8 of the same opset. The model is imported once for all boards of
-one JetPack line that run the same precisions. A board that fails does not stop the others.
+teacher's labels, distillation of a whole net, judgements. A cut and the layers that INT8 leaves
+float are a board's own, for they are chosen by its predicted milliseconds. Each board is searched
+for as long as one alone would be. The model is imported once for all boards of one JetPack line
+that run the same precisions. A board that fails does not stop the others.
 """
 
 from __future__ import annotations

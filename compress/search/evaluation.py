@@ -7,10 +7,9 @@ on all.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -92,18 +91,13 @@ def part_of(judge: Judge) -> Judge:
     few = msgspec.structs.replace(frames, samples=frames.samples[::SHORT_FRAMES])
     if judge.held_out is not None:
         labels = judge.held_out.labels[::SHORT_FRAMES]
-        return _with(judge, held_out=replace(judge.held_out, frames=few, labels=labels))
+        return _copied(judge, held_out=replace(judge.held_out, frames=few, labels=labels))
     if judge.classed is not None:
         ids = judge.classed.class_id[::SHORT_FRAMES]
-        return _with(judge, classed=replace(judge.classed, frames=few, class_id=ids))
-    return _with(judge, judged=few)
+        return _copied(judge, classed=replace(judge.classed, frames=few, class_id=ids))
+    return _copied(judge, judged=few)
 
 
-def _with(judge: Judge, **sets: object) -> Judge:
-    make: Callable[..., Judge] = Judge
-    given = {
-        name: getattr(judge, name)
-        for name in ("baseline", "held_out", "judged", "teacher", "store", "progress", "threads",
-                     "classed")
-    }  # fmt: skip
-    return make(**{**given, **sets})
+def _copied(judge: Judge, **sets: Any) -> Judge:  # noqa: ANN401 - fields of a Judge
+    """A judge with other frames, which remembers none of the old ones' answers."""
+    return replace(judge, _answers={}, **sets)

@@ -105,7 +105,7 @@ def _wanted(job: Job, material: Material, options: SearchOptions) -> Allowed:
 
 
 def _check_judged(job: Job, material: Material) -> None:
-    if material.judge.frames is not None:
+    if material.judge.samples is not None:
         return
     raise SearchError(
         "--search",

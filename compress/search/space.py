@@ -190,11 +190,12 @@ def _images(space: Space, material: Material) -> Iterator[_Change]:
         refusal = Refusal(what="another image size", reason="no pass of a recipe resizes",
                           instead="it keeps its own")  # fmt: skip
     else:
-        resize = pass_from_name("resize")(height=own.height, width=own.width)
+        resize = pass_from_name("resize")(height=1, width=1)  # whether at all
         refusal = resize.requires(material.first, material.context)
     if refusal is not None:
         yield {"images": ("",)}, refusal
         return
+    own = material.first.manifest.pixels
     named = space.images if space.images is not None else _below(own.height, own.width)
     same = f"{own.height}x{own.width}"
     yield {"images": tuple(dict.fromkeys("" if name == same else name for name in named))}, None
