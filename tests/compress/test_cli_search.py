@@ -94,6 +94,7 @@ def test_a_search_takes_the_most_accurate_that_fits_and_its_recipe_makes_it_agai
     page = (compress.out / "report.html").read_text()
     assert "Accuracy drop against latency: what was tried" in page
     assert "Accuracy drop against memory: what was tried" in page
+    assert any("flatters its accuracy" in note for note in report(compress.out)["notes"])
     refusals = report(compress.out)["refusals"]
     assert sum(r["count"] for r in refusals if "never trained" in r.get("instead", "")) > 0
     again = compress(*words, "--recipe", compress.out / "recipe.toml", out=tmp_path / "again")
