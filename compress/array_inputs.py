@@ -18,6 +18,8 @@ from edge.manifest import Manifest, inputs_text
 
 __all__ = ["array_frames", "holds_arrays", "no_pictures"]
 
+JUDGED_MAX = 300  # every stage runs them all; more are left out, evenly
+
 
 def holds_arrays(data: Path | None) -> bool:
     """Whether `--data` names an `.npz`."""
@@ -102,7 +104,7 @@ def _fifth_apart(
                 instead="all were used; give more with --data",
             )
         )
-    judge = kept.at(tuple(judging)) if apart else None
+    judge = kept.at(tuple(judging)).spread(JUDGED_MAX) if apart else None
     return kept.at(calibrating), judge, tuple(notes)
 
 

@@ -81,7 +81,7 @@ class ArraySamples:
         )
 
     def spread(self, count: int) -> ArraySamples:
-        return self.at(spaced(len(self), count))
+        return self if count >= len(self) else self.at(spaced(len(self), count))
 
     def fed(self, manifest: Manifest) -> Iterator[Fed]:
         pixels = manifest.preprocess
@@ -93,7 +93,7 @@ class ArraySamples:
         size = sum(array[:1].nbytes for array in self.arrays.values())
         shown = self.spread(max(1, min(count, FEEDS_BYTES_MAX // max(size, 1))))
         rows = [shown.sample(index) for index in range(len(shown))]
-        numbers = " and ".join(map(str, shown.numbers))
+        numbers = " and ".join(map(str, shown.numbers or range(len(shown))))
         return GoldenInputs(
             origin=f"sample{'s' if len(rows) > 1 else ''} {numbers} of {self.name or 'arrays'}",
             feeds={name: np.stack([row[name] for row in rows]) for name in self.arrays},

@@ -41,9 +41,10 @@ OTHERS = {
 @click.option("--profile", "profile_name", required=True, metavar="NAME",
               help="The board, for example jetson-nano; `devices list` shows all. Several: a,b, "
                    "or all-orin for a family; they share the work.")  # fmt: skip
-@click.option("--data", type=click.Path(path_type=Path), metavar="DIR|VIDEO",
+@click.option("--data", type=click.Path(path_type=Path), metavar="DIR|VIDEO|FILE.npz",
               help="Frames to distil from and calibrate on; labels lying beside them judge the "
-                   "result and never teach.")  # fmt: skip
+                   "result and never teach. An .npz: an array of samples for each input of "
+                   "MODEL.")  # fmt: skip
 @click.option("--labels", type=click.Path(path_type=Path), metavar="F",
               help="Of held-out frames: YOLO or VOC folder, COCO or jetpress JSON.")  # fmt: skip
 @click.option("--teacher", metavar="T",

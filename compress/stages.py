@@ -135,7 +135,7 @@ class Judge:
     def samples(self) -> Samples | None:
         """What is fed to judge: the pictures, or arrays; None when there is nothing."""
         if self.arrays is not None:
-            return self.arrays.spread(FRAMES_MAX)
+            return self.arrays
         return None if self.frames is None else FrameSamples(frames=self.frames)
 
     def boxes(self, bundle: Bundle) -> list[Detections]:
