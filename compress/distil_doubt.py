@@ -28,7 +28,7 @@ from compress.teacher import Teacher
 from devices.budget import Measurement, Refusal
 from devices.wholefile import write_whole
 from edge.frames import Detections
-from edge.heads import ClassifyHead, SsdHead
+from edge.heads import BOX_HEADS, ClassifyHead
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -85,7 +85,7 @@ def teacher_doubt(judge: Judge) -> tuple[Refusal, ...]:
 def _truth(judge: Judge) -> LabelledSet | ClassedSet | None:
     """What people said of the frames that judge, where the head answers in the same kind."""
     head = judge.baseline.manifest.head
-    if isinstance(head, SsdHead) and judge.held_out is not None and judge.held_out.box_count:
+    if isinstance(head, BOX_HEADS) and judge.held_out is not None and judge.held_out.box_count:
         return judge.held_out
     if isinstance(head, ClassifyHead) and judge.classed is not None and len(judge.classed):
         return judge.classed
@@ -100,7 +100,7 @@ def _boxes(
     if not few.box_count:
         return None
     manifest = judge.baseline.manifest
-    assert isinstance(manifest.head, SsdHead)  # `_truth` saw to it
+    assert isinstance(manifest.head, BOX_HEADS)  # `_truth` saw to it
     low = msgspec.structs.replace(manifest, head=judging_head(manifest.head))
     theirs = taught_boxes(
         teacher, replace(judge.baseline, manifest=low), _shown(judge, frames), judge.threads

@@ -33,7 +33,7 @@ from compress.workshop import Origin, note_origin, start_workshop
 from devices.profile import Profile
 from edge.bundle import Bundle, BundleError, Manifest, Step, TensorSpec, open_bundle, seal
 from edge.cost import costs_from_onnx
-from edge.heads import ClassifyHead, RawHead, SsdHead
+from edge.heads import RawHead, SsdHead, task_of
 from edge.manifest import inputs_text
 
 if TYPE_CHECKING:
@@ -323,10 +323,9 @@ def _manifest(
     outputs: tuple[TensorSpec, ...],
     opset: int,
 ) -> Manifest:
-    tasks = {SsdHead: "detect", ClassifyHead: "classify", RawHead: "raw"}
     return Manifest(
         name=source.name,
-        task=tasks[type(spec.head)],
+        task=task_of(spec.head),
         profile=None,
         precision="fp32",
         preprocess=spec.preprocess,

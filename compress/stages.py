@@ -55,7 +55,7 @@ from devices.report import Table
 from devices.wholefile import write_whole
 from edge.bundle import Bundle
 from edge.frames import Detections
-from edge.heads import ClassifyHead, SsdHead, decode
+from edge.heads import BOX_HEADS, BoxHead, ClassifyHead, decode
 
 __all__ = ["DROP", "Judge", "board_view"]
 
@@ -141,7 +141,7 @@ class Judge:
     def boxes(self, bundle: Bundle) -> list[Detections]:
         """What a detector finds in `samples`, down to the low scores average precision needs."""
         head = bundle.manifest.head
-        assert isinstance(head, SsdHead)
+        assert isinstance(head, BOX_HEADS)
         if bundle.sha256 not in self._answers:
             ours, theirs = itertools.tee(self._fed(bundle, "judging"))
             answers = outputs(board_view(bundle), (fed.feed for fed in ours), threads=self.threads)
@@ -154,13 +154,13 @@ class Judge:
 
     def _facts(self, bundle: Bundle) -> tuple[Measurement, ...]:
         head = bundle.manifest.head
-        if isinstance(head, SsdHead) and self.held_out is not None:
+        if isinstance(head, BOX_HEADS) and self.held_out is not None:
             before, after = self.boxes(self.baseline), self.boxes(bundle)
             result = accuracy(after, self.held_out)
             return result.ap50, result.ap, accuracy_drop(before, after, self.held_out)
         if self.samples is None:
             return ()
-        if isinstance(head, (SsdHead, ClassifyHead)):
+        if isinstance(head, (*BOX_HEADS, ClassifyHead)):
             before_alike, alike = self._alike(self.baseline), self._alike(bundle)
             source = self._alike_words(head)
             if isinstance(head, ClassifyHead) and self.classed is not None:
@@ -178,7 +178,7 @@ class Judge:
         if isinstance(head, ClassifyHead) and self.classed is not None:
             first, last = self._scores(self.baseline), self._scores(bundle)
             return classification_tables(first, last, self.classed.class_id, self.classed.classes)
-        if not isinstance(head, SsdHead) or self.held_out is None:
+        if not isinstance(head, BOX_HEADS) or self.held_out is None:
             return ()
         before, after = self.boxes(self.baseline), self.boxes(bundle)
         return detection_tables(before, after, self.held_out, head.score_min)
@@ -186,7 +186,7 @@ class Judge:
     def _alike(self, bundle: Bundle) -> Alike:
         """How far the bundle answers as the teacher does, or as the baseline for want of one."""
         head = bundle.manifest.head
-        if isinstance(head, SsdHead):
+        if isinstance(head, BOX_HEADS):
             return boxes_alike(self._taught(), _used(self.boxes(bundle), head))
         return classes_alike(self._taught(), self._scores(bundle))
 
@@ -199,21 +199,21 @@ class Judge:
     def _asked(self) -> Any:  # noqa: ANN401 - boxes or scores, as the head has it
         head, frames = self.baseline.manifest.head, self.frames
         if self.teacher is None or frames is None:
-            if isinstance(head, SsdHead):
+            if isinstance(head, BOX_HEADS):
                 return _used(self.boxes(self.baseline), head)
             return self._scores(self.baseline)
         shown = self._shown(frames, "asking the teacher")
-        if isinstance(head, SsdHead):
+        if isinstance(head, BOX_HEADS):
             return taught_boxes(self.teacher, self.baseline, shown, self.threads)
         assert isinstance(head, ClassifyHead)
         answers = taught_outputs(self.teacher, self.baseline, shown, self.threads)
         return np.stack([answer[head.output].ravel() for answer in answers])
 
-    def _alike_words(self, head: SsdHead | ClassifyHead) -> str:
+    def _alike_words(self, head: BoxHead | ClassifyHead) -> str:
         samples = self.samples
         assert samples is not None
         whom = "baseline" if self.teacher is None else "teacher"
-        what = "boxes, F1 at IoU .5" if isinstance(head, SsdHead) else "best classes"
+        what = "boxes, F1 at IoU .5" if isinstance(head, BOX_HEADS) else "best classes"
         blind = " without labels" if self.held_out is None and self.classed is None else ""
         return f"agreement with the {whom} ({what}) on {len(samples)} {samples.words}{blind}"
 
@@ -287,7 +287,7 @@ class Judge:
         return hashlib.sha256(" ".join(words).encode()).hexdigest()
 
 
-def _used(found: list[Detections], head: SsdHead) -> list[Detections]:
+def _used(found: list[Detections], head: BoxHead) -> list[Detections]:
     """The boxes a user of the head would see: suppression ran, so the better ones stay alone."""
     kept = [boxes.score >= head.score_min for boxes in found]
     return [

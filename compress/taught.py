@@ -14,7 +14,7 @@ from compress.tiles import TileOptions, label_frame
 from compress.train import deterministic
 from edge.bundle import Bundle
 from edge.frames import Detections
-from edge.heads import SsdHead, decode
+from edge.heads import BOX_HEADS, decode
 
 __all__ = ["taught_boxes", "taught_outputs"]
 
@@ -30,7 +30,7 @@ def taught_boxes(
     """
     manifest = student.manifest
     head = manifest.head
-    assert isinstance(head, SsdHead)
+    assert isinstance(head, BOX_HEADS)
     if isinstance(teacher, SceneTeacher):
         options = TileOptions(score_min=head.score_min)
         with deterministic(seed=0, threads=threads):
@@ -38,7 +38,7 @@ def taught_boxes(
     found = []
     for frame, answer in _answers(teacher, student, frames, threads):
         boxes = decode(head, answer, manifest.pixels, frame.shape[:2])
-        assert isinstance(boxes, Detections)  # an SsdHead gives nothing else
+        assert isinstance(boxes, Detections)  # a detector gives nothing else
         found.append(boxes)
     return found
 
