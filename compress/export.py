@@ -38,6 +38,8 @@ _KNOWN_NOISE = (
     "The feature will be removed. Please remove usage of this function",
     # It cannot fold the slice that reverses a pad's amounts; `compress.onnx_clean` folds it.
     "Constant folding - Only steps=1 can be constant folded",
+    # Of layers that have no other mode; what is exported is in eval mode.
+    "ONNX export mode is set to TrainingMode.EVAL, but operator 'instance_norm'",
 )
 
 

@@ -46,6 +46,7 @@ PASSES = {
     "int8": "compress.press:Int8",
     "tune": "compress.press_tune:Tune",
     "fp16": "compress.press:Fp16",
+    "resize": "compress.resize:Resize",
     "seal": "compress.press:Seal",
 }
 TRAINING = ("prune", "distil")  # passes that every process of a group takes part in

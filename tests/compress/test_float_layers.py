@@ -15,28 +15,22 @@ pytest.importorskip("nncf", reason="calibrates; pip install 'jetpress[compress]'
 pytest.importorskip("onnxruntime", reason="runs the graphs; pip install 'jetpress[compress]'")
 
 from calib.ranges import Ranges
-from compress.kernel_widths import Pricing
 from compress.lint import lint
 from compress.quantize import int8
 from compress.quantize.emulate import as_tensorrt_reads
 from compress.quantize.float_layers import (
-    LEFT_FASTER,
     LEFT_FLOAT,
     FloatChoice,
     FloatRule,
     choose_float,
-    pick,
 )
-from compress.quantize.float_pick import savers
-from compress.quantize.float_price import prices_of
 from compress.quantize.graph import QdqGraph
 from compress.quantize.int8 import Int8Options, quantize_int8
 from compress.quantize.mixed import quantized_layers
 from compress.quantize.nncf_ptq import calibrate
-from compress.quantize.sensitivity import Answers, LayerCost
+from compress.quantize.sensitivity import Answers
 from compress.quantize.unquantize import float_tensors, whole_ranges, without_qdq
 from devices.profile import load_profile
-from devices.roofline import predict
 from edge.cost import CostError, costs_from_onnx
 from tests.compress.qdq_graphs import run, sqnr_db
 from tests.compress.small_nets import FRAME, Net, frames, residual_net
@@ -254,41 +248,6 @@ def test_answers_that_are_not_numbers_are_not_searched(macs):
     assert quantized_layers(source) == ()
 
 
-def layer(node: str, macs: int, *noise: float) -> LayerCost:
-    return LayerCost(node=node, op="Conv", macs=macs, own_sqnr_db=0.0, net_sqnr_db=0.0,
-                     noise=noise)  # fmt: skip
-
-
-def test_the_layer_that_wins_most_for_its_macs_goes_first():
-    layers = [layer("dear", 500, 0.5), layer("cheap", 10, 0.4), layer("rest", 490, 0.1)]
-    assert pick(layers, 1000, 1000, 2.0, RULE) == ("cheap",)
-    assert pick(layers, 1000, 1000, 8.0, RULE) == ("cheap", "dear")
-    assert pick(layers, 1000, 1000, 0.0, RULE) == ()  # noise 1 over signal 1 is there already
-    assert pick(layers, 100, 1000, 8.0, RULE) == ("cheap",)  # no room for the dear one
-    assert pick(layers, 0, 1000, 8.0, RULE) == ()
-
-
-def test_what_wins_too_little_stays_in_int8():
-    layers = [layer("tiny", 1, 0.002), layer("wide", 300, 0.5), layer("rest", 699, 0.498)]
-    assert pick(layers, 400, 1000, 20.0, RULE) == ("wide",)  # 3 dB for 30 %: 0.1 a percent
-    assert pick(layers, 400, 1000, 20.0, replace(RULE, gain_min_db_per_percent=0.2)) == ()
-    small = replace(RULE, gain_min_db=1e-4)
-    assert pick(layers, 400, 1000, 20.0, small) == ("wide", "tiny")
-
-
-def test_a_frame_far_out_of_range_does_not_hide_the_others():
-    layers = [layer("one frame", 10, 9.0, 0.001), layer("each frame", 10, 0.5, 0.5)]
-    assert pick(layers, 1000, 1000, 4.0, RULE)[0] == "each frame"
-
-
-def test_equal_layers_are_taken_in_graph_order():
-    layers = [layer(name, 10, 0.25) for name in "abcd"]
-    assert pick(layers, 1000, 1000, 2.9, RULE) == ("a", "b")
-
-
-# how it is asked for
-
-
 def test_only_auto_or_names_can_be_asked_for():
     with pytest.raises(ValueError, match="auto"):
         Int8Options(keep_float="stem")
@@ -385,108 +344,6 @@ def test_the_pass_records_the_refusal_and_the_run_says_it(source, tmp_path):
 
 
 # on a board
-
-
-def price(models, source, board="jetson-orin-nano"):
-    where = Pricing(profile=load_profile(board), precision="int8")
-    return prices_of(models, costs_from_onnx(source), where)
-
-
-class Told:
-    """Prices as a table says: what is told of no set is the sum of its layers' parts."""
-
-    def __init__(self, fp16_ms, plain_ms, parts):
-        self.fp16_ms, self.plain_ms, self.parts = fp16_ms, plain_ms, parts
-        self.pricing = Pricing(profile=load_profile("jetson-orin-nano"), precision="int8")
-
-    def ms(self, names):
-        return self.plain_ms + sum(self.parts.get(name, 0.0) for name in names)
-
-    def slower(self, layers):
-        return {layer: self.parts.get(layer, 0.0) / self.fp16_ms for layer in layers}
-
-
-def test_a_mixed_file_is_priced_as_the_file_that_is_written(source, tmp_path):
-    where = Pricing(profile=load_profile("jetson-orin-nano"), precision="int8")
-    result = quantize_int8(source, CALIBRATION, tmp_path / "m.onnx", Int8Options(pricing=where))
-    choice = result.choice
-    for path, precision, told in ((result.path, "int8", choice.int8_ms),
-                                  (source, "fp16", choice.fp16_ms)):  # fmt: skip
-        made = predict(costs_from_onnx(path), where.profile, precision=precision)
-        assert told == pytest.approx(made.latency_ms.value)
-
-
-def test_where_int8_is_slower_whatever_is_left_float_both_times_are_told(models, macs):
-    prices = Told(1.0, 2.0, {})
-    choice = choose_float(models, CALIBRATION, macs, RULE, prices=prices)
-    assert choice.names == (DEPTHWISE,)  # the answers are brought back all the same
-    refusal = choice.refusals[-1]
-    assert refusal.what == "INT8 faster than FP16"
-    assert "2 ms against 1 ms in FP16" in refusal.reason
-    assert "jetson-orin-nano" in refusal.reason
-
-
-def test_of_the_sets_that_reach_the_target_the_fastest_is_taken(models, macs):
-    cheap = choose_float(models, CALIBRATION, macs, RULE, prices=Told(9.0, 1.0, {}))
-    assert cheap.names == (DEPTHWISE,)
-    assert (cheap.int8_ms, cheap.fp16_ms) == (1.0, 9.0)
-    assert [refusal.what for refusal in cheap.refusals] == [LEFT_FLOAT]
-    quick = choose_float(models, CALIBRATION, macs, replace(RULE, int8_share_min=0.5),
-                         prices=Told(9.0, 1.0, {STEM: -0.5}))  # fmt: skip
-    assert set(quick.names) == {DEPTHWISE, STEM}
-    assert quick.int8_ms == 0.5
-
-
-def test_a_quiet_net_that_int8_makes_slower_keeps_float_what_fp16_runs_faster(models, macs):
-    quiet = replace(RULE, target_db=0.0)
-    slow = Told(2.0, 2.5, {STEM: -1.0})
-    choice = choose_float(models, CALIBRATION, macs, replace(quiet, int8_share_min=0.5),
-                          prices=slow)  # fmt: skip
-    assert choice.names == (STEM,)
-    assert choice.int8_share < 1
-    (refusal,) = choice.refusals
-    assert (refusal.what, refusal.count) == (LEFT_FASTER, 1)
-    full = choose_float(models, CALIBRATION, macs, replace(quiet, int8_share_min=1.0), prices=slow)
-    assert full.names == ()
-    assert [refusal.what for refusal in full.refusals] == ["INT8 faster than FP16"]
-    fast = choose_float(models, CALIBRATION, macs, quiet, prices=Told(2.0, 1.5, {STEM: -1.0}))
-    assert fast.names == ()
-    assert fast.refusals == ()
-
-
-def test_a_board_without_int8_has_no_prices(models, source):
-    assert price(models, source, "jetson-nano") is None
-    assert price(models, source).ms(()) > 0
-
-
-def test_layers_that_win_alike_go_by_what_they_cost_on_the_board():
-    layers = [layer("wide", 300, 0.5), layer("slow", 300, 0.5)]
-    told = {"wide": -0.01, "slow": 0.05}
-    assert pick(layers, 600, 1000, 2.9, RULE, told) == ("wide",)
-    told = {"wide": 0.05, "slow": -0.01}
-    assert pick(layers, 600, 1000, 2.9, RULE, told) == ("slow",)
-    assert pick(layers, 600, 1000, 99.0, RULE, None, ("slow",)) == ("slow", "wide")
-
-
-def test_what_saves_most_is_left_float_first_while_there_is_room():
-    table = {"a": -0.01, "b": -0.05, "c": -0.001, "d": 0.02}
-    macs = dict.fromkeys("abcd", 10)
-    assert savers(macs, 100, table) == ("b", "a")
-    assert savers(macs, 10, table) == ("b",)
-    assert savers(macs, 0, table) == ()
-
-
-# noise that is no number
-
-
-@pytest.mark.parametrize("bad", [float("inf"), float("nan"), 1e30])
-def test_a_layer_whose_noise_is_no_number_goes_first(bad):
-    layers = [layer("loud", 10, 0.5, 0.5), layer("broken", 20, bad, bad), layer("rest", 10, 0, 0)]
-    assert pick(layers, 1000, 1000, 2.0, RULE) == ("broken",)  # 3 dB are left
-    assert pick(layers, 10, 1000, 2.0, RULE) == ()  # no room, and nothing else wins
-    every = [layer(name, 10, bad, bad) for name in "abc"]
-    assert pick(every, 1000, 1000, 20.0, RULE) == ("a", "b", "c")
-    assert pick([], 1000, 1000, 20.0, RULE) == ()
 
 
 def test_a_float_net_that_does_not_answer_in_numbers_is_not_searched(models, macs):
