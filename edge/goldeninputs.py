@@ -39,7 +39,9 @@ class GoldenInputs:
             )
         feeds = self.feeds or {}
         count = min((len(stack) for stack in feeds.values()), default=0)
-        return tuple({name: stack[i] for name, stack in feeds.items()} for i in range(count))
+        return tuple(
+            {name: np.asarray(stack[i]) for name, stack in feeds.items()} for i in range(count)
+        )
 
 
 def picture_inputs(

@@ -240,6 +240,18 @@ def test_inputs_that_are_no_pictures_are_kept_as_they_are(manifest):
     assert check_golden(found, [{"y": y["y"][0]}], "fp32").passed
 
 
+def test_an_input_of_a_single_number_is_an_array_without_axes(manifest):
+    gain = (TensorSpec(name="gain", shape=()),)
+    one = msgspec.structs.replace(
+        manifest, inputs=gain, outputs=(TensorSpec(name="y", shape=(1, 3)),)
+    )
+    given = GoldenInputs(origin="o", feeds={"gain": np.float32([1.5, 2.5])})
+    answers = {"y": np.float32([[[1, 2, 3]], [[4, 5, 7]]])}
+    feeds = golden_from_bytes(golden_bytes(one, given, answers), one).feeds
+    assert [(type(feed["gain"]), feed["gain"].shape) for feed in feeds] == [(np.ndarray, ())] * 2
+    assert [float(feed["gain"]) for feed in feeds] == [1.5, 2.5]
+
+
 def test_inputs_that_are_too_large_and_outputs_without_a_float_are_refused(manifest):
     other = two_inputs(manifest)
     y = {"y": np.float32([[[1, 2, 3]]])}
