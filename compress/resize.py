@@ -57,6 +57,8 @@ class Resize(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             reason = "nobody said what its outputs mean, so two sizes cannot be compared"
         elif len(source.manifest.inputs) != 1:
             reason = f"it has {len(source.manifest.inputs)} inputs"
+        elif context.arrays is not None:
+            reason = "the data are arrays, which have one size"
         if not reason:
             return None
         return Refusal(what="another image size", reason=reason, instead="it keeps its own")

@@ -185,7 +185,6 @@ def _precisions(space: Space, material: Material) -> Iterator[_Change]:
 
 
 def _images(space: Space, material: Material) -> Iterator[_Change]:
-    own = material.first.manifest.pixels
     if "resize" not in PASSES:  # a recipe could not say it
         refusal = Refusal(what="another image size", reason="no pass of a recipe resizes",
                           instead="it keeps its own")  # fmt: skip

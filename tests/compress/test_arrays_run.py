@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -10,6 +11,12 @@ import pytest
 from click.testing import CliRunner
 
 from calib.ranges import Ranges
+from compress.array_inputs import array_frames
+from compress.import_model import import_model, source_from_text
+from compress.passes import Context
+from compress.progress import Quiet
+from compress.resize import Resize
+from devices.profile import load_profile
 from edge.bundle import open_bundle
 from edge.golden import read_golden
 from tests.compress.array_nets import NETS
@@ -230,3 +237,17 @@ def test_a_net_of_two_inputs_is_linted(tmp_path):
     words = [str(tmp_path / "net.onnx"), "--profile", "jetson-orin-nano", "--json"]
     result = CliRunner().invoke(lint_command, words, catch_exceptions=False)
     assert result.exit_code == 0, result.output
+
+
+def test_arrays_have_one_size_and_so_has_the_net(tmp_path):
+    onnx.save(NETS["picture"][0](), tmp_path / "net.onnx")
+    np.savez(tmp_path / "a.npz", **NETS["picture"][1]())
+    board = load_profile("jetson-orin-nano")
+    source = source_from_text(str(tmp_path / "net.onnx"), spec=None, image_hw=None)
+    first = import_model(source, board, tmp_path / "store", lambda name: tmp_path / name)
+    context = Context(profile=board, train=None, teacher=None, progress=Quiet(), scratch=tmp_path)
+    resize = Resize(height=12, width=12)
+    assert resize.requires(first, context) is None
+    arrays = array_frames(tmp_path / "a.npz", first.manifest).arrays
+    refusal = resize.requires(first, replace(context, arrays=arrays))
+    assert refusal.reason == "the data are arrays, which have one size"
