@@ -159,7 +159,8 @@ def _gather(layers: Sequence[_Layer], source: ModelProto, feeds: Sequence[Feed])
     names = sorted({layer.tensor for layer in layers} - inputs)
     session = open_session(with_outputs(source, names))
     for index, feed in enumerate(feeds):
-        values = {**feed, **dict(zip(names, session.run(names, dict(feed)), strict=True))}
+        made = session.run(names, dict(feed)) if names else []  # of no names it returns all
+        values = {**feed, **dict(zip(names, made, strict=True))}
         for layer in layers:
             rng = np.random.default_rng(index)
             exact = windows(values[layer.tensor], layer.node, layer.weights.shape,

@@ -74,7 +74,7 @@ def test_a_checkpoint_of_other_software_is_not_gone_on_from(source, context, tmp
         keys.append(checkpoint_key)
         raise Stop
 
-    monkeypatch.setattr(press, "teach_twin", taught)
+    monkeypatch.setattr(press, "teach", taught)
     for version in ("1", "2"):
         monkeypatch.setattr(passes, "software", lambda version=version: {"torch": version})
         with pytest.raises(Stop):
