@@ -10,8 +10,11 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import os
 import signal
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -22,7 +25,8 @@ from devices.errors import JetpressError
 
 __all__ = ["ALONE", "Group", "GroupError", "apart", "current_group", "joined", "whole_group"]
 
-WAIT_H = 6  # what the others wait for the first process, which fetches, labels and judges alone
+MEET = datetime.timedelta(minutes=1)  # for torchrun to answer
+WAIT = datetime.timedelta(hours=6)  # for the first process, which fetches, labels and judges alone
 
 
 class GroupError(JetpressError):
@@ -113,9 +117,13 @@ def joined(launched: bool) -> Iterator[Group]:
         return
     import torch
     import torch.distributed as dist
+    from torch.distributed.rendezvous import rendezvous
 
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-    dist.init_process_group(backend, timeout=datetime.timedelta(hours=WAIT_H))
+    with whole_group(ALONE):
+        store, rank, size = next(rendezvous("env://", timeout=MEET))  # type: ignore[no-untyped-call]  # torch's
+        dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=WAIT)
     group = current_group()
 
     def ended(_: int, __: FrameType | None) -> None:
@@ -133,3 +141,13 @@ def joined(launched: bool) -> Iterator[Group]:
     finally:
         signal.signal(signal.SIGTERM, before)
         dist.destroy_process_group()
+
+
+def _end_with(parent: int) -> None:
+    """End this process when torchrun was killed, which then cannot: its successor needs the folder.
+
+    A thread, for the process may be waiting for others that are gone too.
+    """
+    while os.getppid() == parent:
+        time.sleep(0.2)
+    os._exit(1)

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import cv2
@@ -57,6 +58,9 @@ def lead(folder, context):
 def main(folder, mode):
     """What each process does."""
     with joined(True) as group:
+        if mode == "dawdling":
+            os.write(1, f"{os.getpid()}\n".encode())
+            time.sleep(600)
         if mode == "dying" and group.rank == 1:
             _die_late()
         if group.leads:
@@ -77,13 +81,17 @@ def _die_late():
     compress.train._one_step = mortal
 
 
-def started(folder, mode):
-    command = [
+def command(folder, mode):
+    return [
         sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
         "-m", "tests.compress.test_distributed_passes", str(folder), mode,
     ]  # fmt: skip
+
+
+def started(folder, mode):
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=env, timeout=300)
+    return subprocess.run(command(folder, mode), cwd=ROOT, capture_output=True, text=True, env=env,
+                          timeout=300)  # fmt: skip
 
 
 def prepared(folder):
@@ -147,6 +155,20 @@ def test_dying_process_ends_all_with_a_reason_and_the_same_command_goes_on(whole
     assert again.returncode == 0, again.stderr[-3000:]
     assert [line[1] for line in lines(again)] == ["True", "False", "False"]
     assert [line[2] for line in lines(again)] == [line[2] for line in whole[1]]
+
+
+@pytest.mark.slow
+def test_processes_end_with_a_torchrun_that_was_killed(tmp_path):
+    """It cannot end them any more; they would keep the folder from the next run."""
+    folder = prepared(tmp_path / "orphans")
+    with subprocess.Popen(
+        command(folder, "dawdling"), cwd=ROOT, stdout=subprocess.PIPE, text=True
+    ) as process:
+        for _ in range(2):
+            assert int(process.stdout.readline()) > 1
+        process.kill()
+        process.communicate(timeout=60)  # the pipe ends with the last of them
+    assert process.returncode == -signal.SIGKILL
 
 
 class Told(Group):
