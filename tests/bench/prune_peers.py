@@ -16,7 +16,8 @@ Milliseconds are predicted, accuracy is emulated (ONNX Runtime, FP32); seconds a
 PYTHON is an interpreter of an environment of its own, made once by
 
     python3.11 -m venv .venv-peer
-    .venv-peer/bin/pip install torch==2.13.0 torch-pruning==1.6.1 numpy msgspec click opencv-python
+    .venv-peer/bin/pip install torch==2.13.0 torch-pruning==1.6.1 numpy msgspec click \\
+        opencv-python onnx onnxruntime faster-coco-eval
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ from compress.kernel_widths import Pricing
 from compress.lessons import SceneLessons
 from compress.progress import Quiet
 from compress.prune import PruneOptions, cut_in_rounds, cutting, follow
+from compress.pt2 import load_pt2
 from compress.scene import LabelledScene, spaced
 from compress.tiles import Labeller, TileOptions, label_frame
 from compress.train import deterministic
@@ -54,7 +56,8 @@ from devices.roofline import predict
 from edge.cost import costs_from_onnx
 from edge.heads import SsdHead, ssd_anchors
 
-LABELS = Path(__file__).parents[2] / "compress" / "zoo" / "vtest_labels.json"
+ROOT = Path(__file__).parents[2]
+LABELS = ROOT / "compress" / "zoo" / "vtest_labels.json"
 TRAIN_FRAMES = 520
 PREPROCESS = Preprocess(height=300, width=300, mean=(127.5,) * 3, std=(127.5,) * 3)
 IMAGE = (torch.zeros(1, 3, 300, 300),)
@@ -70,6 +73,7 @@ class Bench:
     lessons: SceneLessons
     judges: dict[str, LabelledSet]
     steps: int
+    student: Path
     peer: str | None
 
 
@@ -92,10 +96,10 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=0, help="of COCO128's train part")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--torch-pruning-python", help="an interpreter that has torch-pruning")
-    parser.add_argument("--peer", nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument("--peer", nargs=3, help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.peer:
-        peer(Path(asked.peer[0]), float(asked.peer[1]))
+        peer(Path(asked.peer[0]), Path(asked.peer[1]), float(asked.peer[2]))
         return
     files = fetch_all(("student", "teacher", "scene"), cache_folder(), Quiet())
     with deterministic(seed=SEED, threads=asked.threads):
@@ -109,6 +113,7 @@ def rows(asked: argparse.Namespace, files: dict[str, Path]) -> None:
         lessons=SceneLessons(scene=scene(asked, files)),
         judges=judges(asked, files),
         steps=asked.steps,
+        student=files["student"],
         peer=asked.torch_pruning_python,
     )
     count = len(bench.lessons.scene.frames)
@@ -191,20 +196,12 @@ def by_torch_pruning(whole: torch.nn.Module, ratio: float, bench: Bench) -> torc
     low, high, best = 0.0, 0.95, None
     target_ms = ratio * predicted_ms(whole, bench)
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "net.pt")
+        path = Path(folder, "net.pt2")
         for _ in range(7):
-            torch.save(whole, path)
             middle = (low + high) / 2
-            command = [
-                bench.peer,
-                "-m",
-                "tests.bench.prune_peers",
-                "--peer",
-                str(path),
-                str(middle),
-            ]
-            subprocess.run(command, check=True, cwd=Path(__file__).parents[2])
-            net = torch.load(path, weights_only=False).eval()
+            words = ["-m", "tests.bench.prune_peers", "--peer", str(bench.student), str(path)]
+            subprocess.run([bench.peer, *words, str(middle)], check=True, cwd=ROOT)
+            net = load_pt2(path)
             if predicted_ms(net, bench) <= target_ms:
                 high, best = middle, net
             else:
@@ -212,18 +209,20 @@ def by_torch_pruning(whole: torch.nn.Module, ratio: float, bench: Bench) -> torc
     return best
 
 
-def peer(path: Path, ratio: float) -> None:
-    """Cut the net in a file by Torch-Pruning: group magnitude, heads kept, multiples of 8."""
+def peer(student: Path, path: Path, ratio: float) -> None:
+    """Cut the student by Torch-Pruning into a .pt2: group magnitude, heads kept, multiples of 8."""
     import torch_pruning as tp
 
-    net = torch.load(path, weights_only=False).eval()
+    net = build_student(student)
     heads = [layer for name, layer in net.named_modules() if name.endswith("predict")]
     pruner = tp.pruner.BasePruner(
         net, IMAGE[0], importance=tp.importance.GroupMagnitudeImportance(p=2),
         pruning_ratio=ratio, ignored_layers=heads, round_to=8,
     )  # fmt: skip
     pruner.step()
-    torch.save(net, path)
+    free = ({0: torch.export.Dim.AUTO},)
+    two = (torch.zeros(2, *IMAGE[0].shape[1:]),)
+    torch.export.save(torch.export.export(net.eval(), two, dynamic_shapes=free), path)
 
 
 CUTS = {"ms": by("ms", 1), "macs": by("macs", 1), "rounds": by("ms", 3),
