@@ -101,6 +101,7 @@ def _run(model: str | None, profiles: str, options: dict[str, Any]) -> int:
     from compress.fleet import run_fleet
     from compress.job import run_job
     from compress.search.run import run_search
+    from compress.train_follow import run_together
 
     asked = search_from_flags(options)
     sys.path.append(str(Path.cwd()))  # a factory in a file beside the user is found, last
@@ -119,10 +120,18 @@ def _run(model: str | None, profiles: str, options: dict[str, Any]) -> int:
             return run_job(job, voice, first)
         return run_search(job, asked, voice, first)
 
-    with Console(interactive=sys.stderr.isatty(), echo=click.echo) as console:
-        if alone:
-            return run_one(jobs[0], None, console)
-        return run_fleet(jobs, folder, run_one, console)
+    together = "TORCHELASTIC_RUN_ID" in os.environ
+    if together and asked is not None:
+        raise FlagError("--search", found="a search under torchrun", expected="one of the two",
+                        cure="use --workers N for a search")  # fmt: skip
+
+    def lead() -> int:
+        with Console(interactive=sys.stderr.isatty(), echo=click.echo) as console:
+            if alone:
+                return run_one(jobs[0], None, console)
+            return run_fleet(jobs, folder, run_one, console)
+
+    return run_together(together, jobs[0], lead)
 
 
 def _job(source: Any, profile: Any, options: dict[str, Any], fleet: Path | None) -> Any:  # noqa: ANN401 - a Job

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from compress.board_files import sealed_words
 from compress.console import hung
+from compress.distil_doubt import teacher_doubt
 from compress.host_check import HostCheck, check_on_host, check_twin, with_doubts
 from compress.import_model import ModelSource
 from compress.inputs import Frames
@@ -33,6 +34,7 @@ from compress.results import (
     stage_row,
 )
 from compress.run_folder import JobError, check_identity, claimed
+from compress.teacher import SceneTeacher
 from devices.budget import Budget, Outcome, Refusal
 from devices.profile import Profile
 from edge.bundle import Bundle, open_bundle
@@ -139,9 +141,11 @@ def _press(
     """Run and judge every pass; one Row for the baseline and each pass that did something."""
     first, context, judge = material.first, material.context, material.judge
     rows = [stage_row("baseline", first, judge, (context.profile, context.mode))]
-    refusals: list[Refusal] = []
     voice.say(row_words(rows[-1]))
-    for refusal in recipe.refusals:
+    # Of the packaged teacher it is known, and asking it takes a second a frame.
+    known = isinstance(judge.teacher, SceneTeacher)
+    refusals = [] if known else list(teacher_doubt(judge))
+    for refusal in (*recipe.refusals, *refusals):
         voice.say(refusal_words(refusal))
     for result in run_passes(first, recipe.passes, context.scratch, context):
         if result.refusal is not None:

@@ -271,3 +271,16 @@ def test_a_plain_run_that_breaks_a_limit_says_how_to_search(compress, pictures):
     assert result.exit_code == 3
     assert re.search(r"search +the board's own recipe breaks fps_min", result.output)
     assert any("--search" in note for note in report(compress.out)["notes"])
+
+
+def test_a_search_under_torchrun_is_refused(tmp_path, monkeypatch):
+    from click.testing import CliRunner
+
+    from compress.cli import cli
+
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    words = ["tests.compress.user_nets:small", "--profile", "jetson-nano", "--trials", "2",
+             "--out", str(tmp_path / "run")]  # fmt: skip
+    result = CliRunner().invoke(cli, words)
+    assert result.exit_code == 2
+    assert "a search under torchrun" in result.output

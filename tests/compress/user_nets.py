@@ -98,3 +98,22 @@ class Sly(Classifier):
 def sly() -> nn.Module:
     torch.manual_seed(4)
     return Sly(16)
+
+
+class Colours(nn.Module):
+    """Tells which of blue, green and red a picture has most of."""
+
+    image_hw = (32, 32)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.turn = nn.Conv2d(3, 3, 1, bias=False)
+        with torch.no_grad():
+            self.turn.weight.copy_(torch.eye(3).flip(0)[:, :, None, None])
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.turn(images).mean((2, 3))
+
+
+def colours() -> nn.Module:
+    return Colours()
