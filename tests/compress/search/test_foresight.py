@@ -49,7 +49,7 @@ def test_a_cut_is_foreseen_near_what_it_comes_to(tmp_path):
     from edge.gate import read_costs
 
     material, desk = opened(tmp_path, WIDE)
-    space = Space(prune=(1.0, 0.5), steps=(0,))
+    space = Space(prune=(1.0, 0.5), steps=(0,), images=("",))
     wanted = allowed(space, material)
     assert wanted.space.precisions == ("fp16",)  # the Nano has no INT8
     assert any("DP4A" in refusal.reason for refusal in wanted.refusals)
@@ -69,7 +69,7 @@ def test_a_cut_is_foreseen_near_what_it_comes_to(tmp_path):
 @pytest.mark.slow
 def test_a_candidate_is_ruled_out_only_beyond_interval_and_tolerance(tmp_path):
     material, desk = opened(tmp_path, WIDE)
-    wanted = allowed(Space(prune=(1.0,), steps=(0,)), material)
+    wanted = allowed(Space(prune=(1.0,), steps=(0,), images=("",)), material)
     (whole,) = wanted.candidates
     fps = next(fact for fact in foresee(wanted, material, desk, Budget()).of(whole).facts
                if fact.name == "fps")  # fmt: skip
