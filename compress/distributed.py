@@ -14,7 +14,6 @@ import os
 import signal
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -119,7 +118,9 @@ def joined(launched: bool) -> Iterator[Group]:
     import torch.distributed as dist
     from torch.distributed.rendezvous import rendezvous
 
-    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+    over = threading.Event()
+    watcher = threading.Thread(target=_end_with, args=(os.getppid(), over), daemon=True)
+    watcher.start()
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     with whole_group(ALONE):
         store, rank, size = next(rendezvous("env://", timeout=MEET))  # type: ignore[no-untyped-call]  # torch's
@@ -140,14 +141,16 @@ def joined(launched: bool) -> Iterator[Group]:
         yield group
     finally:
         signal.signal(signal.SIGTERM, before)
+        over.set()  # a thread that lives on while Python ends can abort the process
+        watcher.join()
         dist.destroy_process_group()
 
 
-def _end_with(parent: int) -> None:
+def _end_with(parent: int, over: threading.Event) -> None:
     """End this process when torchrun was killed, which then cannot: its successor needs the folder.
 
     A thread, for the process may be waiting for others that are gone too.
     """
-    while os.getppid() == parent:
-        time.sleep(0.2)
-    os._exit(1)
+    while not over.wait(0.2):
+        if os.getppid() != parent:
+            os._exit(1)

@@ -24,7 +24,7 @@ import time
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
+from importlib import metadata
 from pathlib import Path
 from typing import IO
 
@@ -78,7 +78,8 @@ def sha256_of(path: Path) -> str:
 
 def pip_command() -> tuple[str, ...]:
     """How to call pip: this interpreter's, else the one on the search path."""
-    if find_spec("pip") is not None:
+    with contextlib.suppress(metadata.PackageNotFoundError):
+        metadata.distribution("pip")  # find_spec would have setuptools clear distutils away
         return (sys.executable, "-m", "pip")
     found = shutil.which("pip3") or shutil.which("pip")
     if found is None:
