@@ -1,4 +1,7 @@
-"""One `compress sensitivity` from paths to an exit code: read, look at each layer, say, draw.
+"""One `compress sensitivity` from paths to words: read, look at layers and groups, say, draw.
+
+Where one half cannot be had the other is told alone, with the reason; where neither can, that is
+an error.
 
 FeedError (a JetpressError)   data that does not fit the model, or no calibration frames
 """
@@ -13,35 +16,31 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from compress.arrays import samples_from_npz
-from compress.import_model import ImportModelError
+from compress.channels.errors import ChannelsError
+from compress.export import ExportError
+from compress.from_onnx.errors import FromOnnxError
 from compress.inputs import user_frames
-from compress.onnx_source import (
-    check_for_board,
-    check_runs,
-    fixed_shapes,
-    load_onnx,
-    raised_for_int8,
-    state_outputs,
-    tensor_specs,
-)
 from compress.progress import Progress
+from compress.prune_sensitivity import PruneSensitivity, prune_sensitivity_of
+from compress.quantize.errors import QuantizeError
 from compress.quantize.int8 import Int8Options
 from compress.scene import spaced
-from compress.sensitivity import Board, Feed, sensitivity_of
+from compress.sensitivity import Board, Feed, Sensitivity, sensitivity_of
+from compress.sensitivity_model import Model, read_model, what_stands
 from compress.sensitivity_text import Told, json_of, text_of
 from compress.spec import SpecError, assumed_spec, load_spec
 from devices.budget import Refusal
 from devices.errors import JetpressError
-from devices.plainfile import kind_of
 from devices.profile import PrecisionError, Profile
 from devices.report import Input
 from devices.wholefile import write_whole
 from edge.bundle import TensorSpec
+from edge.cost import CostError
 from edge.flags import FlagError
 from edge.places import PlaceError, require_output
 
 if TYPE_CHECKING:
-    from onnx import ModelProto
+    from calib.preprocess import Preprocess
 
 __all__ = ["FeedError", "Request", "tell_sensitivity"]
 
@@ -52,11 +51,15 @@ class FeedError(JetpressError):
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """What was asked; `frames_max` None is as many as `compress` calibrates on."""
+    """What was asked; `frames_max` None is as many as `compress` calibrates on.
+
+    `model` is a path, or package.module:factory.
+    """
 
     model: Path
     board: Board
     data: Path
+    what: str = "both"  # "quantize", "prune" or "both"
     spec: Path | None = None
     image_hw: tuple[int, int] | None = None
     frames_max: int | None = None
@@ -73,19 +76,31 @@ class _Frames:
     refusals: tuple[Refusal, ...] = ()
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Halves:
+    """What was found of each half that was asked for, and why one is missing."""
+
+    found: Sensitivity | None = None
+    pruned: PruneSensitivity | None = None
+    missing: tuple[Refusal, ...] = ()
+
+
 def tell_sensitivity(asked: Request, progress: Progress, say: Callable[[str], object]) -> None:
     """Do it and say it. Raises JetpressError; then nothing is written."""
-    _require_int8(asked.board.profile)
+    if asked.what == "quantize":
+        _require_int8(asked.board.profile)
     _check_places(asked)
-    model, notes = _model(asked)
+    model = read_model(asked.model, asked.board.profile, asked.spec, asked.image_hw)
     frames = _frames(asked, model)
-    found = sensitivity_of(model, frames.feeds, asked.board, progress, str(asked.model))
+    halves = _halves(asked, model, frames.feeds, progress)
     told = Told(
         model=asked.model.name,
         board=asked.board,
-        found=found,
+        found=halves.found,
+        pruned=halves.pruned,
         inputs=(Input(role="model", name=asked.model.name), frames.source),
-        refusals=(*notes, *frames.refusals),
+        missing=halves.missing,
+        refusals=(*model.notes, *frames.refusals),
         command=shlex.join(["compress", *sys.argv[1:]]),
     )
     if asked.html is not None:
@@ -93,6 +108,41 @@ def tell_sensitivity(asked: Request, progress: Progress, say: Callable[[str], ob
 
         _write(asked.html, page(told))
     say(json_of(told) if asked.as_json else text_of(told))
+
+
+def _halves(asked: Request, model: Model, feeds: list[Feed], progress: Progress) -> _Halves:
+    """Both halves; raises what went wrong with the only one that was to be had."""
+    where, board = str(asked.model), asked.board
+    found, faults = None, list[JetpressError]()
+    missing = []
+    if asked.what != "prune":
+        try:
+            _require_int8(board.profile)
+            found = sensitivity_of(model.graph, feeds, board, progress, where)
+        except (PrecisionError, QuantizeError) as error:
+            faults.append(error)
+            missing.append(_missing("quantizing, layer by layer", error))
+    if asked.what == "quantize":
+        if faults:
+            raise faults[0]
+        return _Halves(found=found)
+    pruned = None
+    try:
+        judged = found.judged if found is not None else None
+        net = model.net(feeds[0])
+        ordered = [{spec.name: feed[spec.name] for spec in model.inputs} for feed in feeds]
+        pruned = prune_sensitivity_of(net, ordered, (board.profile, board.mode), progress, judged)
+    except (FromOnnxError, ChannelsError, ExportError, CostError) as error:
+        faults.append(error)
+        missing.append(_missing("pruning, group by group", error))
+    if found is None and (pruned is None or not pruned.count) and faults:
+        raise faults[-1]
+    return _Halves(found=found, pruned=pruned, missing=tuple(missing))
+
+
+def _missing(what: str, error: JetpressError) -> Refusal:
+    reason = f"{error.where}: found {error.found}; expected {error.expected}"
+    return Refusal(what=what, reason=reason, instead=error.cure)
 
 
 def _require_int8(profile: Profile) -> None:
@@ -116,39 +166,40 @@ def _check_places(asked: Request) -> None:
     require_output(asked.html, "--html", [asked.model, asked.spec, asked.data])
 
 
-def _model(asked: Request) -> tuple[ModelProto, tuple[Refusal, ...]]:
-    """The model as a run of `compress` imports it."""
-    path, profile = asked.model, asked.board.profile
-    stands = _what_stands(path)
-    if stands != "a file":
-        raise ImportModelError(
-            str(path),
-            found=stands,
-            expected="an ONNX file",
-            cure="check the path; export a PyTorch model with torch.onnx.export first",
-        )
-    model = fixed_shapes(load_onnx(path), str(path), asked.image_hw)
-    check_for_board(model, str(path), profile)
-    model, notes = raised_for_int8(model, profile)
-    state_outputs(model, str(path))
-    check_runs(model, str(path), tensor_specs(model.graph.input, model),
-               tensor_specs(model.graph.output, model))  # fmt: skip
-    return model, notes
-
-
-def _what_stands(path: Path) -> str:
-    """`a file`, `a folder` and so on; why it cannot be told, where it cannot."""
-    try:
-        return kind_of(path.stat().st_mode)
-    except OSError as error:
-        return error.strerror or str(error)
-
-
-def _frames(asked: Request, model: ModelProto) -> _Frames:
-    inputs = tensor_specs(model.graph.input, model)
+def _frames(asked: Request, model: Model) -> _Frames:
     if asked.data.suffix.lower() == ".npz":
-        return _arrays(asked, inputs)
-    outputs = tensor_specs(model.graph.output, model)
+        return _arrays(asked, model.inputs)
+    pixels, classes, assumptions = _meaning(asked, model)
+    stands = what_stands(asked.data)
+    if stands not in ("a file", "a folder"):
+        raise FeedError(f"--data {asked.data}", found=stands,
+                        expected="a folder of images, a video, or an .npz",
+                        cure="check the path")  # fmt: skip
+    frames = user_frames(asked.data, None, classes)
+    train = frames.train
+    assert train is not None  # there is --data
+    chosen = spaced(len(train), asked.frames_max or Int8Options().frames_max)
+    wanted = set(chosen)
+    feeds: list[Feed] = [
+        {model.inputs[0].name: pixels(frame)}
+        for index, frame in enumerate(train.frames())
+        if index in wanted
+    ]
+    note = f"{len(feeds)} of the {len(train)} frames that a run of compress calibrates on"
+    source = Input(role="data", name=asked.data.name, sha256=train.sha256, note=note)
+    refusals = (*assumptions, *train.skipped, *frames.notes)  # none of those who judge
+    return _Frames(feeds=feeds, source=source, refusals=refusals)
+
+
+def _meaning(
+    asked: Request, model: Model
+) -> tuple[Preprocess, tuple[str, ...], tuple[Refusal, ...]]:
+    """How pixels enter, which classes there are, and what of it is assumed."""
+    if model.manifest is not None:
+        preprocess = model.manifest.preprocess
+        assert preprocess is not None  # a net that was imported takes one picture
+        return preprocess, model.manifest.classes, ()  # the model's notes tell what is assumed
+    inputs, outputs = model.inputs, model.outputs
     try:
         assumed_spec(inputs, outputs)
     except SpecError as error:
@@ -159,25 +210,7 @@ def _frames(asked: Request, model: ModelProto) -> _Frames:
             cure="write it with numpy.savez(path, name=array)",
         ) from error
     spec = load_spec(asked.spec, inputs, outputs)
-    stands = _what_stands(asked.data)
-    if stands not in ("a file", "a folder"):
-        raise FeedError(f"--data {asked.data}", found=stands,
-                        expected="a folder of images, a video, or an .npz",
-                        cure="check the path")  # fmt: skip
-    frames = user_frames(asked.data, None, spec.classes)
-    train = frames.train
-    assert train is not None  # there is --data
-    chosen = spaced(len(train), asked.frames_max or Int8Options().frames_max)
-    wanted = set(chosen)
-    feeds: list[Feed] = [
-        {inputs[0].name: spec.preprocess(pixels)}
-        for index, pixels in enumerate(train.frames())
-        if index in wanted
-    ]
-    note = f"{len(feeds)} of the {len(train)} frames that a run of compress calibrates on"
-    source = Input(role="data", name=asked.data.name, sha256=train.sha256, note=note)
-    refusals = (*spec.assumptions, *train.skipped, *frames.notes)  # none of those who judge
-    return _Frames(feeds=feeds, source=source, refusals=refusals)
+    return spec.preprocess, spec.classes, spec.assumptions
 
 
 def _arrays(asked: Request, inputs: tuple[TensorSpec, ...]) -> _Frames:

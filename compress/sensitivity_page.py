@@ -9,17 +9,18 @@ from __future__ import annotations
 from pathlib import Path
 
 from compress.sensitivity_plots import drawings
+from compress.sensitivity_prune_plots import prune_drawings
+from compress.sensitivity_prune_text import way_words
 from compress.sensitivity_text import (
     BASES,
     Told,
-    decibels,
     default_words,
     net_words,
     others,
-    share_words,
     times_words,
     why_words,
 )
+from compress.sensitivity_words import decibels, milliseconds, rate, share_words
 from devices.errors import MissingExtraError
 from devices.report import number, span
 from devices.report_page import TEMPLATES as REPORT_TEMPLATES
@@ -51,15 +52,19 @@ def page(told: Told) -> str:
         short=short_hash,
         number=number,
         span=span,
+        ms=milliseconds,
+        rate=rate,
+        way=way_words,
+        net=net_words,
+        default_words=default_words,
+        times=times_words,
+        drawings=drawings,
+        prune_drawings=prune_drawings,
     )
-    found = told.found
     return environment.get_template("sensitivity.html.j2").render(
         told=told,
-        found=found,
+        found=told.found,
+        pruned=told.pruned,
         bases=BASES,
-        net=net_words(found),
-        default=default_words(found),
-        times=times_words(found),
         refusals=others(told),
-        drawings=drawings(found),
     )

@@ -7,26 +7,24 @@ leaves float, blue what it puts in INT8.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
 from xml.etree import ElementTree as ET
 
 import numpy as np
 
-from compress.plots import ticks
 from compress.quantize.sensitivity import sqnr_of_noise
 from compress.sensitivity import LayerRow, Sensitivity
-from compress.sensitivity_text import decibels, share_words
+from compress.sensitivity_axes import WIDTH, Axis, canvas, legend, padded, scales
+from compress.sensitivity_words import decibels, share_words
 from compress.svg import label, line, px, text_of
 from devices.report import Figure
 
 __all__ = ["drawings"]
 
-_WIDTH = 500.0
 _TOP = 16
 _BARS_LEFT = 222.0
 _NAME = 30
 _KINDS = {True: "memory", False: "compute"}  # of the page's style: amber and blue
+_LEGEND = (("memory", "the default leaves it float"), ("compute", "in INT8"))
 _SHOWN = 20.0  # per cent of the MACs: the default gives up no more
 _DB_MAX = 60.0  # more tells nothing: drawn at the edge
 
@@ -37,27 +35,13 @@ def drawings(found: Sensitivity) -> tuple[Figure, ...]:
     return tuple(figure for figure in figures if figure is not None)
 
 
-@dataclass(frozen=True, slots=True)
-class _Axis:
-    """Data from `low` to `high` on pixels from `start` to `end`."""
-
-    low: float
-    high: float
-    start: float
-    end: float
-
-    def at(self, value: float) -> float:
-        share = (min(max(value, self.low), self.high) - self.low) / (self.high - self.low)
-        return self.start + share * (self.end - self.start)
-
-
 def _noise_by_layer(found: Sensitivity) -> Figure | None:
     rows = sorted(found.rows, key=lambda row: -row.noise_share)[:_TOP]
     if not rows[0].noise_share > 0:
         return None
     words = "; ".join(f"{row.node} {share_words(row.noise_share)} %" for row in rows)
-    svg = _svg(23.0 * len(rows) + 40, f"Share of the noise, emulated on this host: {words}")
-    axis = _Axis(0.0, rows[0].noise_share, _BARS_LEFT, _WIDTH - 128)
+    svg = canvas(23.0 * len(rows) + 40, f"Share of the noise, emulated on this host: {words}")
+    axis = Axis(0.0, rows[0].noise_share, _BARS_LEFT, WIDTH - 128)
     for index, row in enumerate(rows):
         y = 23.0 * index
         label(svg, (axis.start - 6, y + 15), _shortened(row.node), "", anchor="end")
@@ -65,7 +49,7 @@ def _noise_by_layer(found: Sensitivity) -> Figure | None:
         ET.SubElement(bar, "title").text = _row_words(row)
         text = f"{share_words(row.noise_share)} %, {decibels(row.net_sqnr_db)} dB alone"
         label(svg, (axis.at(row.noise_share) + 6, y + 15), text, "soft")
-    _legend(svg, 23.0 * len(rows) + 28)
+    legend(svg, _LEGEND, 23.0 * len(rows) + 28)
     rest = len(found.rows) - len(rows)
     return Figure(title="Where the noise comes from", svg=text_of(svg), caption=
                   "Share of each layer in the sum of all layers' noise, mean over frames, and the "
@@ -82,10 +66,10 @@ def _cost_against_gain(found: Sensitivity) -> Figure | None:
     if not known:
         return None
     gains, costs = [gain for _, gain in known], [row.net_sqnr_db for row, _ in known]
-    svg = _svg(380, "SQNR of the answers when one layer is INT8 against the predicted time that "
+    svg = canvas(380, "SQNR of the answers when one layer is INT8 against the predicted time that "
                f"INT8 saves there, {len(known)} layers")  # fmt: skip
-    x, y = _padded(gains, 46, _WIDTH - 16), _padded([min(c, _DB_MAX) for c in costs], 292, 26)
-    _scales(svg, (x, y), "answers' SQNR with only this layer in INT8, dB, emulated",
+    x, y = padded(gains, 46, WIDTH - 16), padded([min(c, _DB_MAX) for c in costs], 292, 26)
+    scales(svg, (x, y), "answers' SQNR with only this layer in INT8, dB, emulated",
             "saved by INT8 in the layer's kernel, ms, predicted")  # fmt: skip
     if x.low < 0 < x.high:
         line(svg, (x.at(0), y.start), (x.at(0), y.end), "axis")
@@ -95,7 +79,7 @@ def _cost_against_gain(found: Sensitivity) -> Figure | None:
             "cy": px(y.at(row.net_sqnr_db)), "r": "4.5", "fill-opacity": "0.8",
         })  # fmt: skip
         ET.SubElement(dot, "title").text = f"{_row_words(row)}; saves {gain:.4f} ms predicted"
-    _legend(svg, 364)
+    legend(svg, _LEGEND, 364)
     return Figure(title="Cost against gain", svg=text_of(svg), caption=
                   "A layer low down is dear to quantize; one far to the right is worth it. Left of "
                   "0 INT8 is predicted to be slower. Hover a dot for its layer.")  # fmt: skip
@@ -113,11 +97,11 @@ def _way_back(found: Sensitivity) -> Figure | None:
     low = min(*(db for _, db in route), *(db for _, _, db in runs))
     high = max(found.rule.target_db, *(db for _, _, db in runs)) + 14
     told = "; ".join(f"{share:.1f} % of the MACs in INT8 {db:.1f} dB" for share, db in route[:_TOP])
-    svg = _svg(350, f"Forecast SQNR of the answers as the costliest layers go float: {told}")
+    svg = canvas(350, f"Forecast SQNR of the answers as the costliest layers go float: {told}")
     full = route[0][0]
-    x = _Axis(-full - 1, -max(full - _SHOWN, route[-1][0]), 46, _WIDTH - 16)
-    y = _padded([low, high], 292, 26)
-    _scales(svg, (x, y), "answers' SQNR, dB, emulated", "MACs in INT8, %", sign=-1)
+    x = Axis(-full - 1, -max(full - _SHOWN, route[-1][0]), 46, WIDTH - 16)
+    y = padded([low, high], 292, 26)
+    scales(svg, (x, y), "answers' SQNR, dB, emulated", "MACs in INT8, %", sign=-1)
     target = y.at(found.rule.target_db)
     line(svg, (x.start, target), (x.end, target), "limit")
     label(svg, (x.end, target + 14), f"wanted: {found.rule.target_db:g} dB", "soft", anchor="end")
@@ -150,37 +134,6 @@ def _route(found: Sensitivity) -> list[tuple[float, float]]:
     ]
 
 
-def _padded(values: Sequence[float], start: float, end: float) -> _Axis:
-    low, high = min(values), max(values)
-    pad = 0.08 * ((high - low) or abs(high) or 1.0)
-    return _Axis(low - pad, high + pad, start, end)
-
-
-def _scales(
-    svg: ET.Element, axes: tuple[_Axis, _Axis], y_title: str, x_title: str, sign: int = 1
-) -> None:
-    """Grid, marks and titles; `sign` -1 for an x axis that runs from high to low."""
-    x, y = axes
-    for value in ticks(y.low, y.high):
-        line(svg, (x.start, y.at(value)), (x.end, y.at(value)), "grid")
-        label(svg, (x.start - 8, y.at(value) + 4), f"{value:g}", "soft", anchor="end")
-    for value in ticks(x.low, x.high):
-        line(svg, (x.at(value), y.start), (x.at(value), y.start + 5), "axis")
-        label(svg, (x.at(value), y.start + 20), f"{sign * value or 0:g}", "soft", anchor="middle")
-    line(svg, (x.start, y.start), (x.end, y.start), "axis")
-    label(svg, (0, 12), y_title, "soft")
-    label(svg, (x.end, y.start + 40), x_title, "soft", anchor="end")
-
-
-def _legend(svg: ET.Element, y: float) -> None:
-    left = 0.0
-    for is_float, words in ((True, "the default leaves it float"), (False, "in INT8")):
-        ET.SubElement(svg, "rect", {"class": _KINDS[is_float], "x": px(left + 0.5),
-                                    "y": px(y - 10), "width": "12", "height": "11"})  # fmt: skip
-        label(svg, (left + 18, y), words, "soft")
-        left += 40 + 6.1 * len(words)
-
-
 def _row_words(row: LayerRow) -> str:
     return (
         f"{row.node}: {decibels(row.net_sqnr_db)} dB in the answers, {decibels(row.own_sqnr_db)} "
@@ -190,11 +143,6 @@ def _row_words(row: LayerRow) -> str:
 
 def _shortened(name: str) -> str:
     return name if len(name) <= _NAME else "…" + name[-(_NAME - 1) :]
-
-
-def _svg(height: float, words: str) -> ET.Element:
-    place = {"viewBox": f"0 0 {_WIDTH:g} {height:g}", "role": "img", "aria-label": words}
-    return ET.Element("svg", {**place, "xmlns": "http://www.w3.org/2000/svg"})
 
 
 def _bar(svg: ET.Element, corner: tuple[float, float], wide: float, is_float: bool) -> ET.Element:

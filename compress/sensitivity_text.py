@@ -1,4 +1,4 @@
-"""A net's sensitivity in words: a table of layers for a terminal, and JSON for machines.
+"""A net's sensitivity in words: tables of layers and groups for a terminal, JSON for machines.
 
 Each number has its unit and its basis: in the text in the heads of columns, in JSON in the names of
 keys and under `basis`.
@@ -6,20 +6,22 @@ keys and under `basis`.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
 from compress.console import hung
+from compress.prune_sensitivity import PruneSensitivity
 from compress.quantize.float_layers import LEFT_FLOAT
 from compress.sensitivity import Board, LayerRow, Sensitivity
+from compress.sensitivity_prune_text import prune_json, prune_lines
+from compress.sensitivity_words import decibels, share_words
 from devices.budget import Measurement, Refusal
 from devices.report import Input, number, span
 
-__all__ = ["BASES", "Told", "decibels", "default_words", "json_of", "others", "share_words",
-           "text_of", "times_words", "why_words"]  # fmt: skip
+__all__ = ["BASES", "Told", "default_words", "json_of", "net_words", "others", "text_of",
+           "times_words", "why_words"]  # fmt: skip
 
 BASES = {"dB": "emulated", "ms": "predicted", "MAC": "counted", "noise": "emulated"}
 _NAME = 36  # columns of a layer's name
@@ -28,24 +30,40 @@ _LISTED = 40  # layers told one by one in the words on the default
 
 @dataclass(frozen=True, kw_only=True)
 class Told:
-    """A finding and what it is about; `refusals` are those of reading model and frames."""
+    """What was found and what it is about; one half may be missing.
+
+    `refusals` are those of reading model and frames, `missing` why a half is not told.
+    """
 
     model: str
     board: Board
-    found: Sensitivity
+    found: Sensitivity | None
     inputs: tuple[Input, ...]
     refusals: tuple[Refusal, ...] = ()
     command: str = ""
+    pruned: PruneSensitivity | None = None
+    missing: tuple[Refusal, ...] = ()
 
 
 def text_of(told: Told) -> str:
     """The whole of it for a terminal, at most 100 columns but for names."""
-    found, profile = told.found, told.board.profile
+    found, pruned = told.found, told.pruned
     lines = [
-        f"{told.model} for {profile.name}, power mode {told.board.mode_name}",
-        hung("frames", f"{told.inputs[-1].note}; {found.judged} of them judge"),
+        f"{told.model} for {told.board.profile.name}, power mode {told.board.mode_name}",
+        hung("frames", told.inputs[-1].note),
+        *(hung("missing", _refusal_words(item)) for item in told.missing),
+    ]
+    lines += _quantized_lines(told, found) if found is not None else []
+    lines += ["", *prune_lines(pruned, told.board.profile.name)] if pruned is not None else []
+    lines += [hung("refused", _refusal_words(item)) for item in others(told)]
+    lines += [hung("note", note) for note in (found.notes if found is not None else ())]
+    return "\n".join(lines)
+
+
+def _quantized_lines(told: Told, found: Sensitivity) -> list[str]:
+    lines = [
         hung("layers", f"{found.quantized} of {found.matrix_ops} can be INT8; each is INT8 alone, "
-             "all others float, the costliest first"),
+             f"all others float, the costliest first; {found.judged} frames judge"),
         hung("answers", "SQNR of the net's answers when only this layer is INT8, dB, emulated on "
              "this host"),
         hung("own", "SQNR of the layer's own output, its input being float, dB, emulated on this "
@@ -54,7 +72,7 @@ def text_of(told: Told) -> str:
              "this host"),
         hung("MACs", "share of the net's operations, %, counted in the file"),
         hung("time", f"of the layer's fused kernel, FP16 -> INT8, ms, predicted for "
-             f"{profile.name}, not measured"),
+             f"{told.board.profile.name}, not measured"),
         "",
         *_table(found.rows),
         "",
@@ -64,15 +82,33 @@ def text_of(told: Told) -> str:
         *(hung("float", f"{row.node}: {why_words(row)}") for row in found.left_float[:_LISTED]),
     ]  # fmt: skip
     more = len(found.left_float) - _LISTED
-    lines += [hung("float", f"and {more} more")] if more > 0 else []
-    lines += [hung("refused", _refusal_words(item)) for item in others(told)]
-    lines += [hung("note", note) for note in found.notes]
-    return "\n".join(lines)
+    return lines + ([hung("float", f"and {more} more")] if more > 0 else [])
 
 
 def json_of(told: Told) -> str:
-    """The same for machines; a number that is not known, or not finite, is null."""
+    """The same for machines; a number that is not known, or not finite, is null.
+
+    `net` and `default` are null, and `layers` is empty, where that half is missing; `prune` is null
+    where the other is.
+    """
     found, board = told.found, told.board
+    quantized = {"net": None, "default": None, "layers": []} if found is None else _net(found)
+    whole = {
+        "model": told.model,
+        "profile": board.profile.name,
+        "mode": board.mode_name,
+        "basis": BASES,
+        **quantized,
+        "prune": None if told.pruned is None else prune_json(told.pruned),
+        "missing": told.missing,
+        "refusals": (*told.refusals, *(found.refusals if found is not None else ())),
+        "notes": found.notes if found is not None else (),
+        "inputs": told.inputs,
+    }
+    return msgspec.json.format(msgspec.json.encode(whole), indent=2).decode()
+
+
+def _net(found: Sensitivity) -> dict[str, Any]:
     choice = found.choice
     told_net = {
         "layers": found.matrix_ops,
@@ -91,19 +127,7 @@ def json_of(told: Told) -> str:
         "int8_macs_share": choice.int8_share,
         "why": default_words(found),
     }
-    whole = {
-        "model": told.model,
-        "profile": board.profile.name,
-        "mode": board.mode_name,
-        "basis": BASES,
-        "net": told_net,
-        "default": default,
-        "layers": [_layer(row) for row in found.rows],
-        "refusals": (*told.refusals, *found.refusals),
-        "notes": found.notes,
-        "inputs": told.inputs,
-    }
-    return msgspec.json.format(msgspec.json.encode(whole), indent=2).decode()
+    return {"net": told_net, "default": default, "layers": [_layer(row) for row in found.rows]}
 
 
 def net_words(found: Sensitivity) -> str:
@@ -154,29 +178,10 @@ def why_words(row: LayerRow) -> str:
 
 def others(told: Told) -> tuple[Refusal, ...]:
     """Every refusal but the choice of float layers, which has words of its own."""
-    given = (*told.refusals, *told.found.refusals)
-    choice = told.found.choice
+    given = (*told.refusals, *(told.found.refusals if told.found is not None else ()))
+    choice = told.found.choice if told.found is not None else None
     chosen = choice.refusals if choice is not None else ()
     return tuple(dict.fromkeys(r for r in given if r not in chosen and r.what != LEFT_FLOAT))
-
-
-def decibels(value: float) -> str:
-    """One decimal; words for what is no number.
-
-    >>> decibels(12.34), decibels(float("-inf")), decibels(float("nan"))
-    ('12.3', 'not finite', 'not finite')
-    """
-    return f"{value:.1f}" if math.isfinite(value) else "not finite"
-
-
-def share_words(share: float) -> str:
-    """A share of 1 in per cent, without the sign.
-
-    >>> share_words(0.8123), share_words(0.00312), share_words(0.0)
-    ('81.2', '0.31', '0.00')
-    """
-    percent = 100 * share
-    return f"{percent:.1f}" if percent >= 1 else f"{percent:.2f}"
 
 
 def _table(rows: tuple[LayerRow, ...]) -> list[str]:

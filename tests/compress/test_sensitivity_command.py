@@ -53,7 +53,7 @@ def invoke(*words):
 
 
 def told(*words):
-    result = invoke(*words, "--profile", BOARD, "--json")
+    result = invoke(*words, "--profile", BOARD, "--what", "quantize", "--json")
     assert result.exit_code == 0, result.output
     return json.loads(result.stdout)
 
@@ -68,7 +68,7 @@ def page(folder, tmp_path_factory):
     """(text on the terminal, the page) for the uneven net."""
     out = tmp_path_factory.mktemp("page") / "out.html"
     result = invoke(folder / "uneven.onnx", "--profile", BOARD, "--data", folder / "x.npz",
-                    "--html", out)  # fmt: skip
+                    "--what", "quantize", "--html", out)  # fmt: skip
     assert result.exit_code == 0, result.output
     return result.stdout, out.read_text()
 
@@ -137,7 +137,7 @@ def test_int8_times_are_those_of_the_net_with_all_layers_in_int8(folder, uneven,
 
 def test_another_board_is_priced_anew_and_its_noise_is_the_same(folder, uneven):
     result = invoke(folder / "uneven.onnx", "--data", folder / "x.npz", "--json",
-                    "--profile", "jetson-agx-orin")  # fmt: skip
+                    "--what", "quantize", "--profile", "jetson-agx-orin")  # fmt: skip
     other = json.loads(result.stdout)
     assert other["net"]["latency_fp16"]["value"] < uneven["net"]["latency_fp16"]["value"]
     assert other["net"]["sqnr_db"] == uneven["net"]["sqnr_db"]
@@ -185,7 +185,8 @@ def test_the_page_holds_each_layer_three_drawings_and_no_verdict(page, uneven):
 
 def test_the_same_call_gives_the_same_page(folder, page, tmp_path):
     out = tmp_path / "again.html"
-    invoke(folder / "uneven.onnx", "--profile", BOARD, "--data", folder / "x.npz", "--html", out)
+    invoke(folder / "uneven.onnx", "--profile", BOARD, "--data", folder / "x.npz",
+           "--what", "quantize", "--html", out)  # fmt: skip
     command = re.compile(r"<pre>.*</pre>")
     assert command.sub("", out.read_text()) == command.sub("", page[1])
 
@@ -282,20 +283,23 @@ def test_a_net_whose_macs_nobody_can_count_is_told_its_noise_alone(folder, monke
     assert (row["macs"], row["fp16_ms"]) == (None, None)
     assert row["net_sqnr_db"] > 0
     assert any(item["reason"] == "a shape that is not static" for item in found["refusals"])
-    text = invoke(folder / "residual.onnx", "--profile", BOARD, "--data", folder / "x.npz").stdout
+    text = invoke(folder / "residual.onnx", "--profile", BOARD, "--what", "quantize",
+                  "--data", folder / "x.npz").stdout  # fmt: skip
     assert "not known" in text
     assert "chooses nothing: the MACs that each layer costs are not known" in text
 
 
-def test_help_says_that_pruning_is_not_told():
+def test_help_says_what_both_halves_tell_and_that_nothing_is_measured():
     words = " ".join(invoke("--help").output.split())
-    assert "what groups of channels cost to prune is not told yet" in words
+    assert "costs to quantize for a board, and each group to prune" in words
+    assert "--what [quantize|prune|both]" in words
     assert "nothing is measured on a board" in words
 
 
 @pytest.mark.parametrize("board", ["jetson-nano", "jetson-tx2"])
-def test_a_board_without_int8_is_refused_with_its_reason(folder, board):
-    result = invoke(folder / "uneven.onnx", "--profile", board, "--data", folder / "x.npz")
+def test_quantizing_for_a_board_without_int8_is_refused_with_its_reason(folder, board):
+    result = invoke(folder / "uneven.onnx", "--profile", board, "--what", "quantize",
+                    "--data", folder / "x.npz")  # fmt: skip
     why = load_profile(board).refuse("int8")
     assert result.exit_code == 2
     assert result.stdout == ""
